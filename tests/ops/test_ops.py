@@ -1,0 +1,406 @@
+"""Three witnesses for every op, and the ways to call it wrongly."""
+
+import contextlib
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import assert_close, complex_step, complex_step_along, distance
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from registry import REGISTRY
+
+import tinylm as tl
+import tinylm.ops
+from tinylm.autograd import Fused
+
+ENTRIES = pytest.mark.parametrize("entry", REGISTRY.values(), ids=list(REGISTRY))
+WITH_KERNEL = [name for name, entry in REGISTRY.items() if entry.op._kernel is not None]
+
+
+def test_every_op_is_in_the_registry_and_cites_its_source():
+    ops = {name: op for name, op in vars(tinylm.ops).items() if name in tinylm.ops.__all__}
+    fused = {name for name, op in ops.items() if isinstance(op, Fused)}
+    assert fused == set(REGISTRY)
+    for name in fused | {"dropout"}:
+        assert re.search(r"[A-Z]\w+(,| and| et al\.|\s)[^.]*\b(19|20)\d\d\b", ops[name].__doc__), (
+            f"{name} cites nobody"
+        )
+        for part in ("Parameters", "Returns", "Examples", ">>> "):
+            assert part in ops[name].__doc__, f"{name}: {part}"
+        assert getattr(tl, name) is ops[name]
+
+
+@ENTRIES
+def test_the_value_worked_by_hand(entry):
+    arrays, attributes, expected = entry.pin
+    for call in (entry.op, entry.op.formula):
+        np.testing.assert_allclose(call(*arrays, **attributes), expected, rtol=1e-14, atol=1e-16)
+
+
+def run(entry, data):
+    arrays, attributes = data.draw(entry.inputs, label="inputs")
+    return arrays, attributes, np.random.default_rng(data.draw(st.integers(0, 99)))
+
+
+@ENTRIES
+@given(data=st.data())
+def test_formula_and_kernel_are_the_loops(entry, data):
+    arrays, attributes, _ = run(entry, data)
+    expected = entry.loops(*arrays, **attributes)
+    for call in (entry.op, entry.op.formula):
+        value = call(*arrays, **attributes)
+        assert value.shape == expected.shape
+        finite = np.where(np.isfinite(expected), expected, 0)
+        assert np.array_equal(np.isfinite(value), np.isfinite(expected))
+        assert distance(np.where(np.isfinite(value), value, 0), finite) < 1e-12
+
+
+def largest(x):
+    return float(np.max(np.abs(np.where(np.isfinite(x), x, 0)), initial=0.0))
+
+
+def tangents_of(arrays, rng):
+    return [rng.standard_normal(x.shape) * max(largest(x), 1e-6) for x in arrays]
+
+
+@ENTRIES
+@given(data=st.data())
+def test_formula_is_the_complex_step(entry, data):
+    arrays, attributes, rng = run(entry, data)
+
+    def formula(*arrays):
+        return entry.op.formula(*arrays, **attributes)
+
+    value, pullback = tl.vjp(formula, *arrays)
+    cotangent = rng.standard_normal(value.shape)
+    expected = complex_step(formula, arrays, cotangent)
+    assert_close(pullback(cotangent), expected, floor=largest(cotangent))
+    tangents = tangents_of(arrays, rng)
+    expected = complex_step_along(formula, arrays, tangents)
+    assert_close([tl.jvp(formula, arrays, tangents)[1]], [expected], floor=largest(value))
+
+
+@ENTRIES
+@given(data=st.data())
+def test_order_two_is_the_complex_step_of_the_gradient(entry, data):
+    arrays, attributes, rng = run(entry, data)
+    weights = rng.standard_normal(np.shape(entry.op(*arrays, **attributes)))
+    tangents = tangents_of(arrays, rng)
+    every = tuple(range(len(arrays)))
+
+    def scalar(*arrays):
+        y = entry.op(*arrays, **attributes)
+        return np.sum(np.where(np.isfinite(y), y * y, 0) * weights)
+
+    gradient = tl.grad(scalar, every)
+    expected = complex_step_along(gradient, arrays, tangents)
+    got = tl.hvp(scalar, arrays, tangents)
+    for a, b, g in zip(got, expected, gradient(*arrays), strict=True):
+        assert_close([a], [b], floor=max(largest(g), 1.0))
+
+
+def by_formula(op, arrays, cotangent):
+    with tl.formulas():
+        value, pullback = tl.vjp(op, *arrays)
+    return [value, *pullback(cotangent)]
+
+
+def errors(got, exact):
+    """Largest error of each array; what is not finite must be so in both."""
+    for a, b in zip(got, exact, strict=True):
+        assert np.array_equal(np.isfinite(a), np.isfinite(b))
+    return [largest(np.asarray(a, b.dtype) - b) for a, b in zip(got, exact, strict=True)]
+
+
+WIDER = {np.float32: np.float64, np.float64: np.longdouble}
+JITTERS = 6
+
+
+def obeys_the_law(entry, data, dtype):
+    """A kernel is at most twice as far from the truth as its formula in its dtype, plus a few ulp.
+
+    The truth is the formula in a wider dtype. How far the formula is from it depends on how its
+    roundings happen to fall: it is taken at several points beside the one of the kernel.
+    """
+    arrays, attributes, rng = run(entry, data)
+    arrays = [x.astype(dtype) for x in arrays]
+    cotangent = rng.standard_normal(np.shape(entry.op(*arrays, **attributes))).astype(dtype)
+    before = [x.copy() for x in (*arrays, cotangent)]
+
+    def op(*arrays):
+        return entry.op(*arrays, **attributes)
+
+    value, pullback = tl.vjp(op, *arrays)
+    kernel = [value, *pullback(cotangent)]
+    for a, b in zip(before, (*arrays, cotangent), strict=True):
+        assert np.array_equal(a, b), "an input was written into"
+
+    def exact(arrays):
+        return by_formula(
+            op, [x.astype(WIDER[dtype]) for x in arrays], cotangent.astype(WIDER[dtype])
+        )
+
+    truth = exact(arrays)
+    allowed = [8 * float(np.finfo(dtype).eps) * largest(x) for x in truth]
+    for _ in range(JITTERS):
+        near = [(x * (1 + 1e-3 * rng.standard_normal(x.shape))).astype(dtype) for x in arrays]
+        formula_errors = errors(by_formula(op, near, cotangent), exact(near))
+        allowed = [
+            max(a, 2 * error + 8 * float(np.finfo(dtype).eps) * largest(t))
+            for a, error, t in zip(allowed, formula_errors, truth, strict=True)
+        ]
+    for array, error, most in zip(kernel, errors(kernel, truth), allowed, strict=True):
+        assert array.dtype == dtype
+        assert error <= most
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+@given(data=st.data())
+def test_the_kernel_obeys_the_law(name, data):
+    obeys_the_law(REGISTRY[name], data, np.float32)
+
+
+@pytest.mark.skipif(
+    np.finfo(np.longdouble).eps == np.finfo(np.float64).eps,
+    reason="here NumPy has no arithmetic wider than float64 to hold the kernel against",
+)
+@pytest.mark.parametrize("name", WITH_KERNEL)
+@given(data=st.data())
+def test_the_kernel_obeys_the_law_in_float64(name, data):
+    entry = REGISTRY[name]
+    if name == "gelu":  # SciPy's erfc is no wider than float64
+        entry = replace(
+            entry, inputs=entry.inputs.map(lambda drawn: (drawn[0], {"approximate": True}))
+        )
+    obeys_the_law(entry, data, np.float64)
+
+
+def test_the_exact_gelu_in_float64(rng):
+    x = np.concatenate([rng.standard_normal(500) * s for s in (1e-6, 1e-2, 1, 5)])
+    value, pullback = tl.vjp(tl.gelu, x)
+    with tl.formulas():
+        formula_value, formula_pullback = tl.vjp(tl.gelu, x)
+    np.testing.assert_allclose(value, formula_value, rtol=1e-14)
+    cotangent = np.ones(x.shape)
+    np.testing.assert_allclose(
+        pullback(cotangent)[0], formula_pullback(cotangent)[0], rtol=1e-13, atol=1e-16
+    )
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_kernels_that_are_wrong_by_a_thousandth_are_caught(name, monkeypatch):
+    entry = REGISTRY[name]
+    right_kernel, right_vjp = entry.op._kernel, entry.op._vjp
+
+    def wrong_kernel(*args):
+        value, residuals = right_kernel(*args)
+        return 1.001 * value, residuals
+
+    def wrong_vjp(i):
+        def vjp(residuals, cotangent):
+            answer = right_vjp(residuals, cotangent)
+            answers = list(answer) if isinstance(answer, tuple) else [answer]
+            answers[i] = None if answers[i] is None else 1.001 * answers[i]
+            return tuple(answers)
+
+        return vjp
+
+    def caught():
+        @settings(max_examples=30, database=None, phases=[Phase.generate])
+        @given(data=st.data())
+        def law(data):
+            obeys_the_law(entry, data, np.float32)
+
+        try:
+            law()
+        except AssertionError:
+            return True
+        return False
+
+    monkeypatch.setattr(entry.op, "_kernel", wrong_kernel)
+    assert caught()
+    monkeypatch.setattr(entry.op, "_kernel", right_kernel)
+    for i in range(len(entry.op.arrays)):
+        monkeypatch.setattr(entry.op, "_vjp", wrong_vjp(i))
+        assert caught(), entry.op.parameters[i]
+
+
+@ENTRIES
+def test_higher_order_goes_through_the_formula(entry):
+    arrays, attributes, _ = entry.pin
+    value, pullback = tl.vjp(lambda *x: entry.op(*x, **attributes), *arrays)
+    pulled = tl.jacobian(lambda c: pullback(c)[0])(np.ones(np.shape(value)))
+    columns = tl.jacobian(lambda *x: entry.op(*x, **attributes))(*arrays)
+    assert_close(
+        [np.moveaxis(pulled, range(np.ndim(arrays[0])), range(-np.ndim(arrays[0]), 0))],
+        [columns],
+        1e-13,
+    )
+
+
+@ENTRIES
+def test_lists_and_integers_are_taken_as_floats(entry):
+    arrays, attributes, expected = entry.pin
+    lists = [x.tolist() for x in arrays]
+    np.testing.assert_allclose(entry.op(*lists, **attributes), expected, rtol=1e-14, atol=1e-16)
+    if entry.op is tl.softmax:
+        assert tl.softmax([0, 0]).tolist() == [0.5, 0.5]
+
+
+def test_formulas_switches_the_kernels_off(monkeypatch):
+    def no_kernel(*args):
+        raise AssertionError("the kernel ran")
+
+    monkeypatch.setattr(tl.gelu, "_kernel", no_kernel)
+    x = np.ones(3)
+    with pytest.raises(AssertionError, match="the kernel ran"):
+        tl.gelu(x)
+    with tl.formulas():
+        _, pullback = tl.vjp(tl.gelu, x)
+    pullback(x)  # what was recorded with the formula goes back through it
+    with tl.record():
+        tl.gelu(x)
+    tl.gelu(x.astype(complex))
+    tl.hvp(lambda x: np.sum(tl.gelu(x)), (x,), (x,))
+
+
+def test_attributes_can_be_differentiated_as_well(rng):
+    Q, K, V = rng.standard_normal((3, 4, 5))
+
+    def f(scale):
+        return np.sum(tl.attention(Q, K, V, scale=scale) ** 2)
+
+    along = np.imag(f(0.3 + 1e-30j)) / 1e-30
+    assert tl.grad(f)(0.3) == pytest.approx(along, rel=1e-12)
+    eps = tl.grad(lambda eps: np.sum(tl.rms_norm(Q, V[0], eps)))(0.1)
+    expected = -0.5 * np.sum(Q * V[0] * (np.mean(Q * Q, -1, keepdims=True) + 0.1) ** -1.5)
+    assert eps == pytest.approx(expected, rel=1e-12)
+
+
+def test_large_logits():
+    x = np.array([1e4, 0.0, -1e4, 9999.0])
+    for op, loops in ((tl.softmax, REGISTRY["softmax"].loops), (tl.log_softmax, None)):
+        assert np.isfinite(op(x)).all()
+        if loops:
+            assert distance(op(x), loops(x)) < 1e-12
+    assert tl.cross_entropy(x[None], [2]) == pytest.approx(2e4 + np.log1p(np.exp(-1.0)))
+
+
+def test_log_softmax_keeps_the_smallest_probability():
+    """At [37.4, 0] one minus the probability is 5.7e-17, half of what 1 - p can hold."""
+    x = np.array([37.4, 0.0])
+    small = np.exp(-37.4) / (1 + np.exp(-37.4))
+    value, pullback = tl.vjp(tl.log_softmax.formula, x)
+    assert value[0] == pytest.approx(-small, rel=1e-14)
+    (gradient,) = pullback(np.array([1.0, 0.0]))
+    assert gradient == pytest.approx([small, -small], rel=1e-14)
+    assert tl.grad(lambda x: tl.cross_entropy.formula(x[None], [0]))(x) == pytest.approx(
+        [-small, small], rel=1e-14
+    )
+
+
+def test_a_query_that_may_attend_to_nothing(rng):
+    Q, K, V = (rng.standard_normal((3, 5)) for _ in range(3))
+    mask = np.array([[True, True, False], [False, False, False], [True, False, True]])
+    for context in (contextlib.nullcontext(), tl.formulas()):
+        with context:
+            y, pullback = tl.vjp(lambda Q, K, V: tl.attention(Q, K, V, mask), Q, K, V)
+            d_Q, d_K, d_V = pullback(rng.standard_normal((3, 5)))
+        assert not y[1].any()
+        assert not d_Q[1].any()
+        assert np.isfinite([d_Q, d_K, d_V]).all()
+    empty = tl.attention(Q, K[:0], V[:0])
+    assert not empty.any()
+    assert empty.shape == (3, 5)
+    assert not tl.softmax(np.full(3, -np.inf)).any()
+
+
+def test_causal_attention_does_not_look_ahead(rng):
+    Q, K, V = (rng.standard_normal((2, 7, 5)) for _ in range(3))
+    gradient = tl.grad(lambda K: np.sum(tl.attention(Q, K, V, causal=True)[:, 3]))(K)
+    assert not gradient[:, 4:].any()
+    assert gradient[:, :4].all()
+    both = tl.attention(Q, K, V, mask=np.tri(7, dtype=bool))
+    np.testing.assert_allclose(tl.attention(Q, K, V, causal=True), both, rtol=1e-14)
+
+
+def test_dropout(rng):
+    x = np.ones((200, 300))
+    y = tl.dropout(x, 0.25, rng)
+    assert set(np.unique(y)) == {0.0, 1 / 0.75}
+    assert abs(np.mean(y == 0) - 0.25) < 0.01
+    assert np.array_equal(
+        tl.dropout(x, 0.25, np.random.default_rng(1)), tl.dropout(x, 0.25, np.random.default_rng(1))
+    )
+    gradient = tl.grad(lambda x: np.sum(tl.dropout(x, 0.25, np.random.default_rng(1))))(x)
+    assert np.array_equal(gradient, tl.dropout(x, 0.25, np.random.default_rng(1)))
+    assert tl.dropout(x.astype(np.float32), 0.5, rng).dtype == np.float32
+    assert tl.dropout(x, 0.0, rng) is x
+
+
+X = np.ones((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: tl.softmax(), "missing a required argument: 'x'"),
+        (lambda: tl.softmax(X, 1, 2), "too many positional arguments"),
+        (lambda: tl.softmax(X, axes=1), "unexpected keyword argument 'axes'"),
+        (lambda: tl.softmax(X, axis=2), "axis 2 is out of bounds"),
+        (lambda: tl.softmax(["a"]), "x holds <U1: wanted numbers"),
+        (
+            lambda: tl.attention(X, X[0], X),
+            r"attention: K has shape \(3,\): wanted \(\.\.\., positions",
+        ),
+        (
+            lambda: tl.attention(X, np.ones((2, 4)), X),
+            "K has 4 features at each position, and Q has 3",
+        ),
+        (lambda: tl.attention(X, X, np.ones((5, 3))), "V has 5 positions, and K has 2"),
+        (lambda: tl.attention(X[:, :0], X[:, :0], X), r"1 / sqrt\(0\) is no scale"),
+        (
+            lambda: tl.attention(X, X, X, mask=np.ones((2, 2))),
+            "mask holds float64: wanted bool, True = may",
+        ),
+        (
+            lambda: tl.attention(X, X, X, mask=np.ones((3, 2), bool)),
+            r"mask of shape \(3, 2\) does not broadcast to \(2, 2\)",
+        ),
+        (lambda: tl.attention(np.ones((2, 2, 3)), np.ones((5, 2, 3)), X), "leading axes of Q"),
+        (
+            lambda: tl.layer_norm(X, np.ones(2), np.ones(3)),
+            r"layer_norm: gain has shape \(2,\).*wanted \(3,\)",
+        ),
+        (
+            lambda: tl.layer_norm(X, np.ones(3), np.ones((1, 3))),
+            r"layer_norm: bias has shape \(1, 3\)",
+        ),
+        (lambda: tl.rms_norm(X[:, :0], np.ones(0)), r"rms_norm: x has shape \(2, 0\): wanted"),
+        (lambda: tl.linear(X, np.ones(3)), r"linear: W has shape \(3,\): wanted \(in, out\)"),
+        (
+            lambda: tl.linear(X, np.ones((2, 5))),
+            r"linear: x has shape \(2, 3\).*wanted \(\.\.\., 2\) for x",
+        ),
+        (
+            lambda: tl.linear(X, np.ones((3, 5)), np.ones(3)),
+            r"linear: b has shape \(3,\).*wanted \(5,\)",
+        ),
+        (lambda: tl.embedding(X, [0.0]), "ids holds float64: wanted integers"),
+        (lambda: tl.embedding(X, [0, 2]), r"id 2 is outside the table \[0, 2\)"),
+        (lambda: tl.embedding(X, -1), "id -1 is outside"),
+        (lambda: tl.embedding(X[0], 0), r"table has shape \(3,\): wanted \(V, C\)"),
+        (lambda: tl.cross_entropy(X, [0.5, 1]), "targets holds float64"),
+        (lambda: tl.cross_entropy(X, [0]), r"targets has shape \(1,\), and logits has \(2, 3\)"),
+        (lambda: tl.cross_entropy(X, [0, 3]), r"target 3 is outside the vocabulary \[0, 3\)"),
+        (lambda: tl.cross_entropy(X, [0, -1]), "target -1 is outside"),
+        (lambda: tl.cross_entropy(X, [-100, -100]), "no target counts"),
+        (lambda: tl.dropout(X, 1.0, np.random.default_rng()), "rate is 1.0: wanted 0 <= rate < 1"),
+        (lambda: tl.dropout(X, float("nan"), np.random.default_rng()), "rate is nan"),
+    ],
+)
+def test_wrong_calls_say_what_is_wrong(call, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        call()

@@ -1,0 +1,62 @@
+"""tinylm: Transformer language models in NumPy, as formulas that run.
+
+Everything public stands here; `docs/reading-order.md` says what to read first. The shape letters
+of all docstrings: B batch, T query positions, S key positions, H heads, D head_dim, C d_model,
+V vocabulary.
+"""
+
+from tinylm.autograd import (
+    derivative,
+    formulas,
+    grad,
+    hvp,
+    jacobian,
+    jvp,
+    name,
+    record,
+    stop_gradient,
+    value_and_grad,
+    vjp,
+)
+from tinylm.ops import (
+    attention,
+    cross_entropy,
+    dropout,
+    embedding,
+    gelu,
+    layer_norm,
+    linear,
+    log_softmax,
+    relu,
+    rms_norm,
+    silu,
+    softmax,
+)
+from tinylm.version import __version__
+
+__all__ = [
+    "__version__",
+    "attention",
+    "cross_entropy",
+    "derivative",
+    "dropout",
+    "embedding",
+    "formulas",
+    "gelu",
+    "grad",
+    "hvp",
+    "jacobian",
+    "jvp",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "name",
+    "record",
+    "relu",
+    "rms_norm",
+    "silu",
+    "softmax",
+    "stop_gradient",
+    "value_and_grad",
+    "vjp",
+]

@@ -1,0 +1,238 @@
+"""Fused ops and named intermediates: one formula, and the faster ways to say it.
+
+An op *is* its formula. A kernel computes the same value from plain arrays in fewer passes and
+keeps residuals, from which its vjp computes the cotangents. Wherever a kernel does not apply
+(second derivatives, complex numbers, any other arithmetic, a recording of the names), the formula
+runs, so that a kernel's vjp need not be differentiable and everything is right by construction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from tinylm.autograd.derivatives import Composed, derivative
+from tinylm.autograd.rules import Array
+from tinylm.autograd.tracing import Tracer, traceable
+
+_formulas_only: ContextVar[bool] = ContextVar("formulas_only", default=False)
+_watch: ContextVar[Callable[[str, Any], None] | None] = ContextVar("watch", default=None)
+
+
+@contextlib.contextmanager
+def formulas() -> Iterator[None]:
+    """Within this context every op runs its formula, and no kernel.
+
+    What was recorded inside goes back through the formula as well, wherever the pullback is called.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> with tl.formulas():
+    ...     tl.softmax(np.zeros(2))
+    array([0.5, 0.5])
+    """
+    token = _formulas_only.set(True)
+    try:
+        yield
+    finally:
+        _formulas_only.reset(token)
+
+
+@contextlib.contextmanager
+def record(watch: Callable[[str, Any], None] | None = None) -> Iterator[dict[str, list[Any]]]:
+    """Collect the named intermediates of everything that is computed within this context.
+
+    Ops run their formulas here, since the names stand in the formulas. The cotangent of
+    ``"scores"``, if a pullback runs inside, is collected as ``"d_scores"``.
+
+    Parameters
+    ----------
+    watch : callable, optional
+        Called as ``watch(label, value)`` at every name, in the order of computation.
+
+    Yields
+    ------
+    dict of str to list of ndarray
+        For each label, the values in the order in which they appeared: the label "weights" of a
+        model of four layers has four.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> x = np.eye(2)
+    >>> with tl.record() as seen:
+    ...     y = tl.attention(x, x, x, causal=True)
+    >>> sorted(seen), seen["weights"][0][0]
+    (['output', 'scores', 'weights'], array([1., 0.]))
+    """
+    seen: dict[str, list[Any]] = {}
+
+    def note(label: str, value: Any) -> None:
+        seen.setdefault(label, []).append(value)
+        if watch is not None:
+            watch(label, value)
+
+    token = _watch.set(note)
+    try:
+        with formulas():
+            yield seen
+    finally:
+        _watch.reset(token)
+
+
+@traceable
+def name(x: Array, label: str) -> Array:
+    """The identity, with a label by which `record` and the oracle know the value.
+
+    Parameters
+    ----------
+    x : ndarray
+    label : str
+
+    Returns
+    -------
+    ndarray
+        `x` itself.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> with tl.record() as seen:
+    ...     y = np.exp(tl.name(np.array([0.0, 1.0]), "logits"))
+    >>> seen["logits"]
+    [array([0., 1.])]
+    """
+    watch = _watch.get()
+    if watch is not None:
+        watch(label, x)
+    return x
+
+
+derivative(name)(lambda c, y, x, label: name(c, f"d_{label}"))
+
+
+class Fused(Composed):
+    """An op: a formula, and where it has one a kernel with its vjp.
+
+    Parameters annotated ``Array`` are the differentiable ones. They may be given as anything that
+    NumPy makes an array of; integers become float64.
+    """
+
+    def __init__(self, formula: Callable[..., Any]) -> None:
+        super().__init__(self, formula)
+        functools.update_wrapper(self, formula)
+        self.formula = formula
+        parameters = inspect.signature(formula).parameters
+        self.parameters = list(parameters)
+        self.defaults = {
+            key: p.default for key, p in parameters.items() if p.default is not p.empty
+        }
+        self.arrays = [
+            i for i, p in enumerate(parameters.values()) if str(p.annotation).startswith("Array")
+        ]
+        self._check: Callable[..., None] | None = None
+        self._kernel: Callable[..., tuple[Any, Any]] | None = None
+        self._vjp: Callable[..., Any] | None = None
+
+    def check(self, function: Callable[..., None]) -> Callable[..., None]:
+        """Register what raises on arguments that do not fit: called before formula and kernel."""
+        self._check = function
+        return function
+
+    def kernel(self, function: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+        """Register the kernel: plain arrays -> (value, residuals)."""
+        self._kernel = function
+        return function
+
+    def vjp(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register the kernel's vjp: (residuals, cotangent) -> cotangents of the arrays."""
+        self._vjp = function
+        return function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        bound = self._bound(args, kwargs)
+        if self._check is not None:
+            self._check(*bound)
+        tracers = [(i, x) for i, x in enumerate(bound) if type(x) is Tracer]
+        values = list(bound)
+        for i, tracer in tracers:
+            values[i] = tracer.value
+        if (
+            self._kernel is None
+            or _formulas_only.get()
+            or not all(values[i] is None or _plain(values[i]) for i in self.arrays)
+            or not all(i in self.arrays for i, _ in tracers)
+            or len({tracer.level for _, tracer in tracers}) > 1
+        ):
+            return self.formula(*bound)
+        value, residuals = self._kernel(*values)
+        if not tracers:
+            return value
+        level = tracers[0][1].level
+        return Tracer(value, level, self, tuple(tracers), tuple(values), {"residuals": residuals})
+
+    def pull(self, cotangent: Array, y: Any) -> Iterator[tuple[Any, Array]]:
+        if self._vjp is None or not _plain(cotangent):
+            yield from super().pull(cotangent, Tracer(y.value, y.level, self, y.parents, y.args))
+            return
+        answer = self._vjp(y.kwargs["residuals"], cotangent)
+        answers = dict(
+            zip(self.arrays, answer if type(answer) is tuple else (answer,), strict=True)
+        )
+        for i, parent in y.parents:
+            yield parent, self.fitted(answers[i], parent.value, self.parameters[i])
+
+    def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """Every parameter's argument, in order, arrays as arrays of floats."""
+        given = {**self.defaults, **dict(zip(self.parameters, args, strict=False)), **kwargs}
+        if len(given) != len(self.parameters) or len(args) + len(kwargs) > len(self.parameters):
+            inspect.signature(self.formula).bind(*args, **kwargs)  # raises, and says which
+        bound = [given[parameter] for parameter in self.parameters]
+        for i in self.arrays:
+            if bound[i] is not None:
+                bound[i] = _floats(bound[i], self.parameters[i])
+        return bound
+
+
+def fused(formula: Callable[..., Any]) -> Fused:
+    """Make an op of a formula; its `kernel` and `vjp` can then be registered.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinylm.autograd import Array, fused
+    >>> @fused
+    ... def double(x: Array) -> Array:
+    ...     return x + x
+    >>> @double.kernel
+    ... def _(x):
+    ...     return 2 * x, ()
+    >>> @double.vjp
+    ... def _(residuals, cotangent):
+    ...     return 2 * cotangent
+    >>> double(np.ones(2)), double.formula(np.ones(2))
+    (array([2., 2.]), array([2., 2.]))
+    """
+    return Fused(formula)
+
+
+def _plain(x: Any) -> bool:
+    """Whether x is an ordinary array of real floats, which is all that a kernel takes."""
+    return isinstance(x, np.ndarray | np.floating) and x.dtype.kind == "f"
+
+
+def _floats(x: Any, parameter: str) -> Any:
+    if type(x) is Tracer or type(x) is np.ndarray or not hasattr(type(x), "__array_function__"):
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        if x.dtype.kind in "biu":
+            x = x.astype(np.float64)
+        elif x.dtype.kind not in "fcO":
+            raise TypeError(f"{parameter} holds {x.dtype}: wanted numbers")
+    return x

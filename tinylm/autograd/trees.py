@@ -1,0 +1,93 @@
+"""Nests: dicts, lists and tuples of arrays, walked in one fixed order.
+
+Parameters are a nest, and so is everything that has a parameter's shape: gradients, momenta,
+tangents. `None` is an empty nest; everything that is no dict, list or tuple is a leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeAlias
+
+Nest: TypeAlias = Any
+"""A leaf, or a dict, list or tuple of nests."""
+
+
+def children(nest: Nest) -> list[tuple[Any, Nest]] | None:
+    """(key, child) pairs of a dict, list or tuple in order; None for a leaf."""
+    if isinstance(nest, dict):
+        return list(nest.items())
+    if isinstance(nest, list | tuple):
+        return list(enumerate(nest))
+    return [] if nest is None else None
+
+
+def rebuilt(nest: Nest, values: Iterable[Nest]) -> Nest:
+    """A container like `nest` that holds `values` as its children."""
+    if isinstance(nest, dict):
+        return dict(zip(nest, values, strict=True))
+    if isinstance(nest, tuple) and hasattr(nest, "_fields"):
+        return type(nest)(*values)
+    if isinstance(nest, list | tuple):
+        return type(nest)(values)
+    return None
+
+
+def paths(nest: Nest, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, leaf) for every leaf; a path reads ``blocks.0.attention.W_Q``."""
+    inside = children(nest)
+    if inside is None:
+        yield prefix, nest
+        return
+    for key, child in inside:
+        yield from paths(child, f"{prefix}.{key}" if prefix else str(key))
+
+
+def leaves(nest: Nest) -> list[Any]:
+    """Every leaf, in order."""
+    return [leaf for _, leaf in paths(nest)]
+
+
+def map_leaves(function: Callable[..., Any], nest: Nest, *others: Nest) -> Nest:
+    """The nest of ``function(leaf, *leaves of the others at the same place)``."""
+    return map_paths(lambda _, *leaf: function(*leaf), nest, *others)
+
+
+def map_paths(function: Callable[..., Any], nest: Nest, *others: Nest, prefix: str = "") -> Nest:
+    """As `map_leaves`, the leaf's path handed to `function` first."""
+    inside = children(nest)
+    if inside is None:
+        return function(prefix, nest, *others)
+    for other in others:
+        _same_keys(nest, other, prefix)
+    return rebuilt(
+        nest,
+        [
+            map_paths(
+                function,
+                child,
+                *(other[key] for other in others),
+                prefix=f"{prefix}.{key}" if prefix else str(key),
+            )
+            for key, child in inside
+        ],
+    )
+
+
+def replaced(nest: Nest, values: Iterable[Any]) -> Nest:
+    """The same nest with its leaves, in order, replaced by `values`."""
+    remaining = iter(values)
+    return map_leaves(lambda _: next(remaining), nest)
+
+
+def _same_keys(nest: Nest, other: Nest, path: str) -> None:
+    def keys(nest: Nest) -> list[Any] | None:
+        inside = children(nest)
+        return None if inside is None else [key for key, _ in inside]
+
+    wanted, got = keys(nest), keys(other)
+    if wanted is None or got is None or set(wanted) != set(got):
+        raise ValueError(
+            f"the nests differ at {path or 'the top'!r}: wanted {type(nest).__name__} of {wanted}, "
+            f"got {type(other).__name__}{'' if got is None else f' of {got}'}"
+        )

@@ -1,0 +1,57 @@
+"""Rectifiers without a kernel: the rectified linear unit and the sigmoid linear unit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinylm.autograd import Array, fused
+
+
+@fused
+def relu(x: Array) -> Array:
+    r"""Rectified linear unit, ``max(0, x)``.
+
+    Nair and Hinton 2010, "Rectified linear units improve restricted Boltzmann machines". At the
+    kink the derivative is taken as 0, as everybody does.
+
+    Parameters
+    ----------
+    x : ndarray
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> tl.relu(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+    return np.where(x <= 0, 0, x)
+
+
+@fused
+def silu(x: Array) -> Array:
+    r"""Sigmoid linear unit or swish, ``x / (1 + exp(-x))``.
+
+    Elfwing, Uchibe and Doya 2018, "Sigmoid-weighted linear units", eq. (2).
+
+    Parameters
+    ----------
+    x : ndarray
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> tl.silu(np.array([0.0, 1.0])).round(4)
+    array([0.    , 0.7311])
+    """
+    e = np.exp(np.where(x < 0, x, -x))  # never overflows
+    return x * np.where(x < 0, e, 1) / (1 + e)

@@ -1,0 +1,109 @@
+"""Softmax and its logarithm.
+
+Both subtract the row's maximum first. The value does not depend on what is subtracted, so that in
+exact arithmetic this changes neither the value nor the gradient; in floating point it keeps the
+exponentials from overflowing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinylm.autograd import Array, fused, stop_gradient
+
+
+@fused
+def softmax(x: Array, axis: int = -1) -> Array:
+    r"""Softmax: positive weights that sum to one.
+
+    ``exp(x_i) / sum_j exp(x_j)``, Bridle 1990, "Probabilistic interpretation of feedforward
+    classification network outputs", eq. (7). A row of nothing but ``-inf`` has nothing to choose
+    from: it gives zeros, and a zero gradient.
+
+    Parameters
+    ----------
+    x : ndarray
+        Logits, of any shape.
+    axis : int
+        The axis along which the weights sum to one.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> tl.softmax(np.log([1.0, 2.0, 5.0]))
+    array([0.125, 0.25 , 0.625])
+    """
+    e = np.exp(x - _maximum(x, axis))
+    total = np.sum(e, axis=axis, keepdims=True)
+    return e / np.where(total == 0, 1, total)
+
+
+@softmax.kernel
+def _(x: Any, axis: int) -> tuple[Any, Any]:
+    y = softmax_in_place(x.copy(), axis)
+    return y, (y, axis)
+
+
+@softmax.vjp
+def _(residuals: Any, cotangent: Any) -> Any:
+    y, axis = residuals
+    d_x = cotangent - np.sum(cotangent * y, axis=axis, keepdims=True)
+    d_x *= y
+    return d_x
+
+
+@fused
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    r"""Logarithm of softmax, ``x_i - log(sum_j exp(x_j))``.
+
+    Bridle 1990, as for `softmax`; written as
+    ``(x_i - x_max) - log1p(sum over j != argmax of exp(x_j - x_max))``, which is the same and loses nothing when one logit stands far above the others: at ``[37.4, 0]`` the value
+    and the gradient are -5.7e-17 and 5.7e-17, where ``log(1 + 5.7e-17)`` would make them 0.
+
+    Parameters
+    ----------
+    x : ndarray
+        Logits, of any shape.
+    axis : int
+        The axis along which the probabilities sum to one.
+
+    Returns
+    -------
+    ndarray
+        Of the shape and dtype of `x`; nan along a row of nothing but ``-inf``.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> np.exp(tl.log_softmax(np.log([1.0, 2.0, 5.0])))
+    array([0.125, 0.25 , 0.625])
+    """
+    if np.size(x) == 0:
+        return x
+    x = np.moveaxis(x, axis, -1)
+    top = np.argmax(np.real(stop_gradient(x)), axis=-1, keepdims=True)
+    shifted = x - np.take_along_axis(x, top, axis=-1)
+    others = np.where(np.arange(np.shape(x)[-1]) == top, -np.inf, shifted)
+    return np.moveaxis(shifted - np.log1p(np.sum(np.exp(others), axis=-1, keepdims=True)), -1, axis)
+
+
+def softmax_in_place(x: Any, axis: int = -1) -> Any:
+    """The softmax kernel, written over its argument."""
+    x -= _maximum(x, axis)
+    np.exp(x, out=x)
+    total = np.sum(x, axis=axis, keepdims=True)
+    x /= np.where(total == 0, 1, total)
+    return x
+
+
+def _maximum(x: Array, axis: int) -> Any:
+    """The row's maximum, as a constant; 0 for a row of nothing but -inf."""
+    top = np.max(np.real(stop_gradient(x)), axis=axis, keepdims=True, initial=-np.inf)
+    return np.where(np.isneginf(top), 0, top)
