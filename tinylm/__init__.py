@@ -18,6 +18,8 @@ from tinylm.autograd import (
     value_and_grad,
     vjp,
 )
+from tinylm.models import GPT
+from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
 from tinylm.ops import (
     attention,
     cross_entropy,
@@ -35,6 +37,7 @@ from tinylm.ops import (
 from tinylm.version import __version__
 
 __all__ = [
+    "GPT",
     "__version__",
     "attention",
     "cross_entropy",
@@ -50,11 +53,14 @@ __all__ = [
     "layer_norm",
     "linear",
     "log_softmax",
+    "multi_head_attention",
     "name",
     "record",
     "relu",
     "rms_norm",
+    "rotary",
     "silu",
+    "sinusoidal_encoding",
     "softmax",
     "stop_gradient",
     "value_and_grad",

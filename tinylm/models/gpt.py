@@ -1,0 +1,191 @@
+"""GPT: a Transformer decoder that predicts the next token."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinylm.autograd import Array, Nest, name
+from tinylm.nn import block, init_block, init_norm, normal, normalize, rotary, sinusoidal_encoding
+from tinylm.ops import cross_entropy, dropout, embedding, gelu, linear, relu, silu
+
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "gelu": gelu,
+    "gelu_tanh": functools.partial(gelu, approximate=True),
+    "relu": relu,
+    "silu": silu,
+}
+POSITIONS = ("learned", "sinusoidal", "rotary", "none")
+NORMS = ("layer", "rms")
+
+
+@dataclass(frozen=True)
+class GPT:
+    """A causal language model.
+
+    Radford et al. 2018, "Improving language understanding by generative pre-training", eq. (2);
+    with the defaults, the layer of Radford et al. 2019 (GPT-2): pre-norm, learned positions, gelu
+    by tanh, the head tied to the token embedding.
+
+    Parameters
+    ----------
+    vocab_size, context_length, d_model, num_heads, num_layers : int
+        Sizes V, the largest T, C, H and the number of layers.
+    d_ff : int, optional
+        Width of the feed-forward networks; 4 * d_model if not given.
+    positions : {"learned", "sinusoidal", "rotary", "none"}
+        With "sinusoidal" the token embeddings are multiplied by sqrt(d_model), as in Vaswani et
+        al. 2017, section 3.4.
+    activation : {"gelu_tanh", "gelu", "relu", "silu"}
+    norm : {"layer", "rms"}
+    pre_norm : bool
+    tied : bool
+        Whether the head is the transposed token embedding.
+    bias : bool
+        Whether the linear maps have biases.
+    dropout : float
+        Rate while training, on the embeddings and on what each sublayer adds.
+
+    Raises
+    ------
+    ValueError
+        If a size or a choice is not possible; the message names it.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> model = tl.GPT(vocab_size=65, context_length=8, d_model=16, num_heads=2, num_layers=1)
+    >>> params = model.init(np.random.default_rng(0))
+    >>> ids = np.array([[1, 2, 3]])
+    >>> model(params, ids).shape
+    (1, 3, 65)
+    >>> round(float(model.loss(params, ids, targets=np.array([[2, 3, 4]]))), 1)  # log(65) = 4.2
+    4.2
+    """
+
+    vocab_size: int
+    context_length: int
+    d_model: int
+    num_heads: int
+    num_layers: int
+    d_ff: int | None = None
+    positions: str = "learned"
+    activation: str = "gelu_tanh"
+    norm: str = "layer"
+    pre_norm: bool = True
+    tied: bool = True
+    bias: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for size in ("vocab_size", "context_length", "d_model", "num_heads"):
+            _wanted(self, size, getattr(self, size) >= 1, "at least 1")
+        _wanted(self, "num_layers", self.num_layers >= 0, "at least 0")
+        _wanted(self, "d_ff", self.d_ff is None or self.d_ff >= 1, "at least 1")
+        _wanted(self, "positions", self.positions in POSITIONS, " or ".join(POSITIONS))
+        _wanted(self, "activation", self.activation in ACTIVATIONS, " or ".join(ACTIVATIONS))
+        _wanted(self, "norm", self.norm in NORMS, " or ".join(NORMS))
+        _wanted(self, "dropout", 0 <= self.dropout < 1, "0 <= dropout < 1")
+        _wanted(
+            self,
+            "d_model",
+            self.d_model % self.num_heads == 0,
+            f"a multiple of num_heads={self.num_heads}",
+        )
+        head_dim = self.d_model // self.num_heads
+        if self.positions == "rotary":
+            _wanted(self, "d_model", head_dim % 2 == 0, "an even d_model / num_heads, for rotary")
+
+    def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:
+        """Fresh parameters: normal with standard deviation 0.02, biases 0, gains 1.
+
+        What adds to the residual stream starts smaller by sqrt(2 * num_layers): Radford et al.
+        2019, section 2.3.
+        """
+        V, C = self.vocab_size, self.d_model
+        output_std = 0.02 / math.sqrt(2 * max(self.num_layers, 1))
+        d_ff = self.d_ff or 4 * C
+        params: dict[str, Any] = {"token_embedding": normal(rng, V, C, dtype=dtype)}
+        if self.positions == "learned":
+            params["position_embedding"] = normal(rng, self.context_length, C, dtype=dtype)
+        params["blocks"] = [
+            init_block(rng, C, d_ff, self.bias, self.norm, output_std, dtype)
+            for _ in range(self.num_layers)
+        ]
+        if self.pre_norm:
+            params["norm"] = init_norm(C, self.norm, dtype)
+        if not self.tied:
+            params["head"] = normal(rng, C, V, dtype=dtype)
+        return params
+
+    def __call__(self, params: Nest, ids: Any, rng: np.random.Generator | None = None) -> Array:
+        """Logits of the next token at every position.
+
+        Parameters
+        ----------
+        params : dict
+        ids : ndarray of int, shape (..., T)
+        rng : numpy.random.Generator, optional
+            Given while training: it draws the dropout.
+
+        Returns
+        -------
+        ndarray, shape (..., T, V)
+
+        Raises
+        ------
+        ValueError
+            If there are more than `context_length` ids, or one is outside [0, V).
+        """
+        T = np.shape(ids)[-1] if np.ndim(ids) else 0
+        if not 0 < T <= self.context_length:
+            raise ValueError(
+                f"GPT: ids has shape {np.shape(ids)}: wanted (..., T) with "
+                f"1 <= T <= context_length = {self.context_length}"
+            )
+
+        def drop(x: Array) -> Array:
+            return x if rng is None else dropout(x, self.dropout, rng)
+
+        x = embedding(params["token_embedding"], ids)
+        if self.positions == "learned":
+            x = x + params["position_embedding"][:T]
+        elif self.positions == "sinusoidal":
+            encoding = sinusoidal_encoding(T, self.d_model).astype(x.dtype)
+            x = x * math.sqrt(self.d_model) + encoding
+        turn = functools.partial(rotary, positions=np.arange(T))
+        x = name(drop(x), "residual")
+        for layer in params["blocks"]:
+            x = block(
+                layer,
+                x,
+                self.num_heads,
+                ACTIVATIONS[self.activation],
+                causal=True,
+                pre_norm=self.pre_norm,
+                turn=turn if self.positions == "rotary" else None,
+                drop=drop,
+            )
+            x = name(x, "residual")
+        if self.pre_norm:
+            x = normalize(params["norm"], x)
+        head = np.swapaxes(params["token_embedding"], 0, 1) if self.tied else params["head"]
+        return name(linear(x, head), "logits")
+
+    def loss(
+        self, params: Nest, ids: Any, targets: Any, rng: np.random.Generator | None = None
+    ) -> Array:
+        """Mean cross-entropy of the targets, in nats a token; those of -100 do not count."""
+        return cross_entropy(self(params, ids, rng), targets)
+
+
+def _wanted(model: Any, field: str, fits: bool, wanted: str) -> None:
+    if not fits:
+        raise ValueError(
+            f"{type(model).__name__}: {field}={getattr(model, field)!r}: wanted {wanted}"
+        )
