@@ -34,12 +34,16 @@ from tinylm.ops import (
     silu,
     softmax,
 )
+from tinylm.text import CharTokenizer, WordTokenizer, corpus
 from tinylm.version import __version__
 
 __all__ = [
     "GPT",
+    "CharTokenizer",
+    "WordTokenizer",
     "__version__",
     "attention",
+    "corpus",
     "cross_entropy",
     "derivative",
     "dropout",
