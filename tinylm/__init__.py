@@ -35,11 +35,15 @@ from tinylm.ops import (
     softmax,
 )
 from tinylm.text import CharTokenizer, WordTokenizer, corpus
+from tinylm.training import SGD, AdamW, Trainer, load, save
 from tinylm.version import __version__
 
 __all__ = [
     "GPT",
+    "SGD",
+    "AdamW",
     "CharTokenizer",
+    "Trainer",
     "WordTokenizer",
     "__version__",
     "attention",
@@ -56,6 +60,7 @@ __all__ = [
     "jvp",
     "layer_norm",
     "linear",
+    "load",
     "log_softmax",
     "multi_head_attention",
     "name",
@@ -63,6 +68,7 @@ __all__ = [
     "relu",
     "rms_norm",
     "rotary",
+    "save",
     "silu",
     "sinusoidal_encoding",
     "softmax",

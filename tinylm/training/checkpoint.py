@@ -1,0 +1,235 @@
+"""Checkpoints: a nest of arrays and some metadata in one file, in the safetensors layout.
+
+The layout (https://github.com/huggingface/safetensors): eight bytes with the length of a header,
+little-endian; the header, JSON that gives for each tensor its dtype, shape and place in the data,
+and under ``__metadata__`` strings; then the data, little-endian and row by row. Nothing in such a
+file is ever executed. Ours is written atomically and carries two checksums, the sha256 of the
+data and that of the header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinylm.autograd import Nest, trees
+from tinylm.files import write_atomically
+
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2",
+    "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
+}  # fmt: skip
+NAMES = {np.dtype(dtype): key for key, dtype in DTYPES.items()}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be written or read; the message says which file and why."""
+
+
+def save(path: str | os.PathLike[str], params: Nest, **metadata: Any) -> None:
+    """Write a nest of arrays and some metadata to a file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+    params : dict
+        A nest of dicts, lists and arrays. Keys are strings without a dot and not numbers; a tuple
+        comes back as a list.
+    **metadata
+        Whatever JSON can hold.
+
+    Raises
+    ------
+    CheckpointError
+        If the nest or the metadata cannot be held by such a file.
+    OSError
+        If the file cannot be written; what was there before is still there.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, tinylm as tl
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tl.save(f"{folder}/a.safetensors", {"W": np.eye(2)}, steps=3)
+    ...     tl.load(f"{folder}/a.safetensors")
+    ({'W': array([[1., 0.],
+           [0., 1.]])}, {'steps': 3})
+    """
+    _check_nest(params, "")
+    header: dict[str, Any] = {}
+    digest = hashlib.sha256()
+    pieces: list[Any] = []
+    offset = 0
+    for key, leaf in trees.paths(params):
+        array = np.asarray(leaf)
+        dtype = array.dtype.newbyteorder("<")
+        if dtype not in NAMES:
+            raise CheckpointError(f"{path}: {key} holds {array.dtype}: wanted {', '.join(DTYPES)}")
+        data = np.asarray(array, dtype=dtype, order="C").tobytes()
+        header[key] = {
+            "dtype": NAMES[dtype],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + len(data)],
+        }
+        offset += len(data)
+        digest.update(data)
+        pieces.append(data)
+    try:
+        strings = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: metadata that JSON cannot hold: {error}") from None
+    header["__metadata__"] = {"sha256": digest.hexdigest(), **strings}
+    header["__metadata__"]["header_sha256"] = _header_digest(header)
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    write_atomically(path, [len(encoded).to_bytes(8, "little"), encoded, *pieces])
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Nest, dict[str, Any]]:
+    """Read a file in the safetensors layout.
+
+    Parameters
+    ----------
+    path : str or path
+
+    Returns
+    -------
+    params : dict
+        The nest that was saved, its arrays owned by the caller.
+    metadata : dict
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged or is something else.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np, tinylm as tl
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tl.save(f"{folder}/a.safetensors", {"blocks": [{"W": np.ones(2)}]}, note="hello")
+    ...     params, metadata = tl.load(f"{folder}/a.safetensors")
+    >>> params["blocks"][0]["W"], metadata["note"]
+    (array([1., 1.]), 'hello')
+    """
+    raw = Path(path).read_bytes()
+    try:
+        header, data = _parsed(raw)
+        _check_digests(header, data)
+        strings = header.pop("__metadata__", {})
+        tensors = {key: _tensor(key, entry, data) for key, entry in header.items()}
+        _check_coverage(header, len(data))
+        return _nested(tensors), {key: _from_json(value) for key, value in strings.items()}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a whole checkpoint: {error}") from None
+
+
+def _parsed(raw: bytes) -> tuple[dict[str, Any], memoryview]:
+    if len(raw) < 8:
+        raise ValueError(f"{len(raw)} bytes are too few")
+    length = int.from_bytes(raw[:8], "little")
+    if length > len(raw) - 8:
+        raise ValueError(f"the header should have {length} bytes, and {len(raw) - 8} are left")
+    header = json.loads(raw[8 : 8 + length].decode("utf-8"), object_pairs_hook=_without_repeats)
+    if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+        raise ValueError("the header is not a JSON object")
+    return header, memoryview(raw)[8 + length :]
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("the header names something twice")
+    return result
+
+
+def _tensor(key: str, entry: dict[str, Any], data: memoryview) -> Any:
+    dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in DTYPES:
+        raise ValueError(f"{key} has the dtype {dtype!r}, which is not known here")
+    if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
+        raise ValueError(f"{key} has the shape {shape} and the place {begin} to {end}")
+    size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    if end - begin != size or end > len(data):
+        raise ValueError(
+            f"{key} needs {size} bytes, has the place {begin} to {end}, and there are {len(data)}"
+        )
+    return np.frombuffer(data[begin:end], DTYPES[dtype]).reshape(shape).copy()
+
+
+def _check_coverage(header: dict[str, Any], size: int) -> None:
+    """Tensors stand one after the other and fill the data."""
+    reached = 0
+    for begin, end in sorted(tuple(entry["data_offsets"]) for entry in header.values()):
+        if begin != reached:
+            raise ValueError(f"the data have a gap or an overlap at byte {min(begin, reached)}")
+        reached = end
+    if reached != size:
+        raise ValueError(f"the data have {size} bytes, and the tensors {reached}")
+
+
+def _header_digest(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _check_digests(header: dict[str, Any], data: memoryview) -> None:
+    """Compare the checksums that the file carries, if any, and take them out of the header."""
+    strings = header.get("__metadata__", {})
+    expected = strings.pop("header_sha256", None)
+    if expected is not None and _header_digest(header) != expected:
+        raise ValueError("the header does not have the sha256 that was written with it")
+    expected = strings.pop("sha256", None)
+    if expected is not None and hashlib.sha256(data).hexdigest() != expected:
+        raise ValueError("the data do not have the sha256 that was written with them")
+
+
+def _from_json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text  # a file from elsewhere holds plain strings
+
+
+def _check_nest(nest: Nest, path: str) -> None:
+    inside = trees.children(nest)
+    if inside is None:
+        return
+    if not inside or (not path and not isinstance(nest, dict)):
+        raise CheckpointError(f"{path or 'params'}: {nest!r}: wanted a dict with something in it")
+    for key, child in inside:
+        if isinstance(nest, dict) and (
+            not isinstance(key, str) or not key or "." in key or key.isdigit() or key[:2] == "__"
+        ):
+            raise CheckpointError(f"the key {key!r} in {path or 'params'}: wanted a plain name")
+        _check_nest(child, f"{path}.{key}" if path else str(key))
+
+
+def _nested(tensors: dict[str, Any]) -> Nest:
+    """The nest of the paths: a dict, or a list where the keys are 0, 1, 2, ..."""
+    nest: dict[str, Any] = {}
+    for path, tensor in tensors.items():
+        inside = nest
+        *keys, last = path.split(".")
+        for key in keys:
+            inside = inside.setdefault(key, {})
+            if not isinstance(inside, dict):
+                raise ValueError(f"{path} stands inside of another tensor")
+        if last in inside:
+            raise ValueError(f"{path} is a tensor and holds others")
+        inside[last] = tensor
+    return {key: _with_lists(child) for key, child in nest.items()}
+
+
+def _with_lists(nest: Nest) -> Nest:
+    if not isinstance(nest, dict):
+        return nest
+    if list(nest) == [str(i) for i in range(len(nest))]:
+        return [_with_lists(child) for child in nest.values()]
+    return {key: _with_lists(child) for key, child in nest.items()}

@@ -1,0 +1,181 @@
+"""The trainer: loss, gradient, clipping, update, again and again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tinylm.autograd import Nest, record, trees
+from tinylm.training.optimizers import Optimizer
+from tinylm.training.shards import sharded_value_and_grad
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient that is not finite; the message names the step and the first tensor."""
+
+
+class Trainer:
+    """A model, its parameters, and how they are changed.
+
+    Parameters
+    ----------
+    model : object with ``loss(params, ids, targets)``
+    params : nest of arrays
+        Where training starts. They are never written into.
+    optimizer : SGD or AdamW
+    clip_norm : float, optional
+        Gradients of a larger global norm are scaled down to it.
+    shards, threads : int
+        A batch is computed in so many parts, so many of them at a time.
+    rng : numpy.random.Generator, optional
+        Draws the dropout; needed by a model that has some.
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or there is dropout and no generator.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> model = tl.GPT(vocab_size=3, context_length=4, d_model=8, num_heads=2, num_layers=1)
+    >>> trainer = tl.Trainer(model, model.init(np.random.default_rng(0)), tl.SGD(lr=0.5))
+    >>> ids = np.array([[0, 1, 2, 0, 1]])
+    >>> losses = [trainer.step(ids[:, :-1], ids[:, 1:]) for _ in range(30)]
+    >>> losses[0] > 1.0 > 0.1 > losses[-1], trainer.steps
+    (True, 30)
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        params: Nest,
+        optimizer: Optimizer,
+        clip_norm: float | None = None,
+        shards: int = 1,
+        threads: int = 1,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if clip_norm is not None and not 0 < clip_norm < math.inf:
+            raise ValueError(f"Trainer: {clip_norm=}: wanted a number above 0")
+        if shards < 1 or threads < 1:
+            raise ValueError(f"Trainer: {shards=} and {threads=}: wanted at least 1")
+        if rng is None and getattr(model, "dropout", 0) > 0:
+            raise ValueError(f"Trainer: rng=None: a model with dropout={model.dropout} needs one")
+        self.model = model
+        self.params = params
+        self.optimizer = optimizer
+        self.optimizer_state = optimizer.init(params)
+        self.steps = 0
+        self.clip_norm = clip_norm
+        self.shards = shards
+        self.threads = threads
+        self.rng = rng if getattr(model, "dropout", 0) > 0 else None
+
+    def step(self, ids: Any, targets: Any) -> float:
+        """Make one update.
+
+        Parameters
+        ----------
+        ids, targets : ndarray of int, shape (B, T)
+
+        Returns
+        -------
+        float
+            The mean loss before the update, in nats a token.
+
+        Raises
+        ------
+        NonFiniteError
+            If the loss or a gradient is not finite. Nothing has been updated then.
+        """
+        before = None if self.rng is None else self.rng.bit_generator.state
+        with np.errstate(all="ignore"):  # what is not finite is looked for here
+            loss, gradients = self._loss_and_gradients(ids, targets)
+        norm = global_norm(gradients)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._rewind(before)
+            blame = self._blame(ids, targets, loss, gradients)
+            self._rewind(before)
+            raise NonFiniteError(f"step {self.steps}: {blame}")
+        gradients = clip_by_global_norm(gradients, self.clip_norm, norm)
+        params, state = self.optimizer.update(
+            self.params, gradients, self.optimizer_state, self.steps
+        )
+        self.params, self.optimizer_state, self.steps = params, state, self.steps + 1
+        return float(loss)
+
+    def run(
+        self,
+        batches: Iterable[tuple[Any, Any]],
+        until: int,
+        after_step: Callable[[float], None] = lambda loss: None,
+    ) -> None:
+        """Make updates until there are `until` of them, and report the loss after each.
+
+        Parameters
+        ----------
+        batches : iterable of (ids, targets)
+        until : int
+            Counted from the first step of all, not from this call.
+        after_step : callable
+            Called with the loss of each step.
+        """
+        stream = iter(batches)
+        while self.steps < until:
+            after_step(self.step(*next(stream)))
+
+    def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, Nest]:
+        return sharded_value_and_grad(
+            self.model, self.params, ids, targets, self.shards, self.threads, self.rng
+        )
+
+    def _rewind(self, generator_state: Any) -> None:
+        if self.rng is not None:
+            self.rng.bit_generator.state = generator_state
+
+    def _blame(self, ids: Any, targets: Any, loss: Any, gradients: Nest) -> str:
+        """What was not finite: the first named intermediate, else the first gradient."""
+        what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
+        for path, parameter in trees.paths(self.params):
+            if not np.isfinite(parameter).all():
+                return f"{what}; the parameter {path} was not finite before"
+        first: list[str] = []
+
+        def watch(label: str, value: Any) -> None:
+            if not first and not np.isfinite(value).all():
+                first.append(f"{label!r}, number {len(seen[label])} of that name")
+
+        with np.errstate(all="ignore"), record(watch) as seen:
+            self._loss_and_gradients(ids, targets)
+        if first:
+            return f"{what}; the first intermediate that is not finite is {first[0]}"
+        path = next((p for p, g in trees.paths(gradients) if not np.isfinite(g).all()), "?")
+        return f"{what}; the first gradient that is not finite is that of {path}"
+
+
+def global_norm(nest: Nest) -> float:
+    """Euclidean norm of all elements together, summed in float64."""
+    return math.sqrt(sum(float(np.sum(np.square(x, dtype=np.float64))) for x in trees.leaves(nest)))
+
+
+def clip_by_global_norm(gradients: Nest, limit: float | None, norm: float | None = None) -> Nest:
+    """Gradients scaled down, all alike, to a global norm of at most `limit`.
+
+    Pascanu, Mikolov and Bengio 2013, "On the difficulty of training recurrent neural networks",
+    algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinylm.training import clip_by_global_norm
+    >>> clip_by_global_norm({"W": np.array([3.0, 4.0])}, limit=1.0)
+    {'W': array([0.6, 0.8])}
+    """
+    norm = global_norm(gradients) if norm is None else norm
+    if limit is None or norm <= limit:
+        return gradients
+    return trees.map_leaves(lambda g: g * (limit / norm), gradients)
