@@ -18,6 +18,8 @@ from tinylm.autograd import (
     value_and_grad,
     vjp,
 )
+from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
+from tinylm.generation import generate
 from tinylm.models import GPT
 from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
 from tinylm.ops import (
@@ -43,17 +45,21 @@ __all__ = [
     "SGD",
     "AdamW",
     "CharTokenizer",
+    "NGram",
     "Trainer",
     "WordTokenizer",
     "__version__",
+    "accuracy",
     "attention",
     "corpus",
     "cross_entropy",
     "derivative",
     "dropout",
     "embedding",
+    "f1",
     "formulas",
     "gelu",
+    "generate",
     "grad",
     "hvp",
     "jacobian",
@@ -64,6 +70,9 @@ __all__ = [
     "log_softmax",
     "multi_head_attention",
     "name",
+    "perplexity",
+    "precision",
+    "recall",
     "record",
     "relu",
     "rms_norm",

@@ -1,0 +1,48 @@
+"""Accuracy, precision, recall, F1: by hand, and against counts in a loop."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinylm as tl
+
+LABELS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=30)
+
+
+def test_by_hand():
+    actual = ["cat", "cat", "cat", "dog", "dog", "bird"]
+    predicted = ["cat", "cat", "dog", "dog", "bird", "cow"]
+    assert tl.accuracy(predicted, actual) == 0.5
+    assert tl.precision(predicted, actual, None) == {"bird": 0, "cat": 1, "cow": 0, "dog": 0.5}
+    assert tl.recall(predicted, actual, None) == {"bird": 0, "cat": 2 / 3, "cow": 0, "dog": 0.5}
+    assert tl.f1(predicted, actual, None) == {"bird": 0, "cat": 0.8, "cow": 0, "dog": 0.5}
+    assert tl.precision(predicted, actual) == 1.5 / 4
+    assert tl.f1(predicted, actual) == 1.3 / 4
+    assert tl.recall(predicted, actual, "micro") == 0.5
+
+
+@given(LABELS)
+def test_against_loops(pairs):
+    predicted, actual = map(list, zip(*pairs, strict=True))
+    precisions, recalls, f1s = {}, {}, {}
+    for label in sorted({*predicted, *actual}):
+        tp = sum(p == label and a == label for p, a in pairs)
+        said, true = predicted.count(label), actual.count(label)
+        precisions[label] = tp / said if said else 0
+        recalls[label] = tp / true if true else 0
+        both = precisions[label] + recalls[label]
+        f1s[label] = 2 * precisions[label] * recalls[label] / both if both else 0
+    for measure, expected in ((tl.precision, precisions), (tl.recall, recalls), (tl.f1, f1s)):
+        assert measure(predicted, actual, None) == pytest.approx(expected)
+        assert measure(predicted, actual) == pytest.approx(np.mean(list(expected.values())))
+        assert measure(predicted, actual, "micro") == pytest.approx(tl.accuracy(predicted, actual))
+
+
+def test_impossible_calls():
+    for measure in (tl.accuracy, tl.precision, tl.recall, tl.f1):
+        for wrong in (([], []), ([1], [1, 2]), ([[1]], [[1]])):
+            with pytest.raises(ValueError, match="wanted two rows of one length, not empty"):
+                measure(*wrong)
+    with pytest.raises(ValueError, match="average='weighted': wanted 'macro', 'micro' or None"):
+        tl.f1([1], [1], "weighted")

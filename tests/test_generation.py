@@ -1,0 +1,90 @@
+"""Generation: what is drawn, how often, and from what."""
+
+import numpy as np
+import pytest
+
+import tinylm as tl
+from tinylm.generation import next_token
+
+
+class Fixed:
+    """The same logits everywhere; remembers what it was shown."""
+
+    context_length = 3
+
+    def __init__(self, logits):
+        self.logits = np.array(logits, dtype=np.float32)
+        self.seen = []
+
+    def __call__(self, params, ids):
+        self.seen.append(np.array(ids))
+        return np.broadcast_to(self.logits, (*np.shape(ids), len(self.logits)))
+
+
+LOGITS = np.log([0.5, 0.3, 0.15, 0.05])
+
+
+def shares(rng, **options):
+    options = {"temperature": 1.0, "top_k": None, "top_p": None, **options}
+    drawn = next_token(np.tile(LOGITS, (40_000, 1)), rng=rng, **options)
+    return np.bincount(drawn, minlength=4) / drawn.size
+
+
+def test_frequencies_are_the_probabilities(rng):
+    np.testing.assert_allclose(shares(rng), [0.5, 0.3, 0.15, 0.05], atol=0.01)
+    squared = np.array([0.25, 0.09, 0.0225, 0.0025])
+    np.testing.assert_allclose(shares(rng, temperature=0.5), squared / squared.sum(), atol=0.01)
+    np.testing.assert_allclose(shares(rng, top_k=2), [0.625, 0.375, 0, 0], atol=0.01)
+    np.testing.assert_allclose(shares(rng, top_p=0.79), [0.625, 0.375, 0, 0], atol=0.01)
+    np.testing.assert_allclose(shares(rng, top_p=0.81), [0.5263, 0.3158, 0.1579, 0], atol=0.01)
+    assert shares(rng, top_p=1e-9).tolist() == [1, 0, 0, 0]
+    assert shares(rng, top_k=1).tolist() == [1, 0, 0, 0]
+    assert shares(rng, temperature=0).tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose(shares(rng, top_k=99, top_p=1.0), [0.5, 0.3, 0.15, 0.05], atol=0.01)
+
+
+def test_the_prompt_comes_back_and_the_window_slides():
+    model = Fixed([0.0, 9.0, 0.0])
+    ids = tl.generate(model, None, [2, 0], 4, temperature=0)
+    assert ids.tolist() == [2, 0, 1, 1, 1, 1]
+    assert [seen.tolist() for seen in model.seen] == [[2, 0], [2, 0, 1], [0, 1, 1], [1, 1, 1]]
+    assert tl.generate(model, None, [2, 0], 0).tolist() == [2, 0]
+
+
+def test_many_prompts_at_once(rng):
+    model = Fixed([0.0, 0.0, 0.0])
+    ids = tl.generate(model, None, [[0, 1], [2, 2], [1, 0]], 5, rng=rng)
+    assert ids.shape == (3, 7)
+    assert ids[:, :2].tolist() == [[0, 1], [2, 2], [1, 0]]
+    assert len({tuple(row) for row in ids[:, 2:].tolist()}) > 1
+
+
+def test_a_seed_draws_the_same_again():
+    model = Fixed([0.1, 0.2, 0.3])
+    one, two = (tl.generate(model, None, [0], 20, rng=np.random.default_rng(5)) for _ in range(2))
+    assert np.array_equal(one, two)
+    assert not np.array_equal(one, tl.generate(model, None, [0], 20, rng=np.random.default_rng(6)))
+
+
+def test_impossible_logits_are_never_drawn(rng):
+    drawn = next_token(np.tile([-np.inf, 0.0, -1e30], (1000, 1)), 1.0, None, None, rng)
+    assert set(drawn.tolist()) == {1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt_ids": []}, r"shape \(0,\): wanted one or more integers"),
+        ({"prompt_ids": [0.5]}, "prompt_ids of float64"),
+        ({"prompt_ids": 3}, r"shape \(\)"),
+        ({"max_new_tokens": -1}, "max_new_tokens=-1: wanted at least 0"),
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"top_k": 0}, "top_k=0: wanted at least 1"),
+        ({"top_p": 0.0}, "top_p=0.0: wanted 0 < top_p <= 1"),
+        ({"top_p": 1.5}, "top_p=1.5"),
+    ],
+)
+def test_impossible_calls(arguments, message):
+    with pytest.raises(ValueError, match=f"generate: .*{message}"):
+        tl.generate(Fixed([0.0]), None, **{"prompt_ids": [0], "max_new_tokens": 1, **arguments})

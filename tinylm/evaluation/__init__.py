@@ -1,0 +1,7 @@
+"""Measures: perplexity, classification scores, and the n-gram rival."""
+
+from tinylm.evaluation.classification import accuracy, f1, precision, recall
+from tinylm.evaluation.ngram import NGram
+from tinylm.evaluation.perplexity import Perplexity, perplexity
+
+__all__ = ["NGram", "Perplexity", "accuracy", "f1", "perplexity", "precision", "recall"]

@@ -1,0 +1,102 @@
+"""Generation: tokens drawn one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tinylm.autograd import Nest
+from tinylm.ops import softmax
+
+
+def generate(
+    model: Any,
+    params: Nest,
+    prompt_ids: Any,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    rng: np.random.Generator | None = None,
+) -> Any:
+    """Continue a prompt.
+
+    Parameters
+    ----------
+    model : GPT
+        Or any object with a `context_length` and ``model(params, ids) -> logits``.
+    params : nest
+    prompt_ids : ndarray of int, shape (..., T)
+        At least one token; the model sees the last `context_length` of them.
+    max_new_tokens : int
+    temperature : float
+        Divides the logits; 0 takes the likeliest token.
+    top_k : int, optional
+        Draw among the k likeliest tokens only: Fan et al. 2018, "Hierarchical neural story
+        generation", section 5.
+    top_p : float, optional
+        Draw among the fewest likeliest tokens that have together at least this probability:
+        Holtzman et al. 2020, "The curious case of neural text degeneration", section 3.1.
+    rng : numpy.random.Generator, optional
+        Draws the tokens; a fresh one if not given.
+
+    Returns
+    -------
+    ndarray of int, shape (..., T + max_new_tokens)
+        The prompt and what follows.
+
+    Raises
+    ------
+    ValueError
+        If the prompt is empty or a number is out of its range.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> model = tl.GPT(vocab_size=4, context_length=8, d_model=8, num_heads=1, num_layers=1)
+    >>> params = model.init(np.random.default_rng(0))
+    >>> tl.generate(model, params, [1, 2], 3, rng=np.random.default_rng(1)).shape
+    (5,)
+    """
+    ids = np.asarray(prompt_ids)
+    if ids.ndim < 1 or ids.shape[-1] == 0 or ids.dtype.kind not in "iu":
+        raise ValueError(
+            f"generate: prompt_ids of {ids.dtype} and shape {ids.shape}: wanted one or more integers"
+        )
+    for parameter, value, fits, wanted in (
+        ("max_new_tokens", max_new_tokens, max_new_tokens >= 0, "at least 0"),
+        ("temperature", temperature, 0 <= temperature < np.inf, "finite, not negative"),
+        ("top_k", top_k, top_k is None or top_k >= 1, "at least 1"),
+        ("top_p", top_p, top_p is None or 0 < top_p <= 1, "0 < top_p <= 1"),
+    ):
+        if not fits:
+            raise ValueError(f"generate: {parameter}={value!r}: wanted {wanted}")
+    rng = np.random.default_rng() if rng is None else rng
+    for _ in range(max_new_tokens):
+        logits = model(params, ids[..., -model.context_length :])[..., -1, :]
+        token = next_token(logits.astype(np.float64), temperature, top_k, top_p, rng)
+        ids = np.concatenate([ids, token[..., None]], axis=-1)
+    return ids
+
+
+def next_token(
+    logits: Any,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    rng: np.random.Generator,
+) -> Any:
+    """Draw one token for each row of logits, shape (..., V) -> (...)."""
+    if temperature == 0:
+        return np.argmax(logits, axis=-1)
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    probabilities = softmax(np.take_along_axis(logits, order, axis=-1) / temperature)
+    if top_k is not None:
+        probabilities[..., top_k:] = 0
+    if top_p is not None:  # a token stays if those before it have not reached top_p
+        probabilities[np.cumsum(probabilities, axis=-1) - probabilities >= top_p] = 0
+    cumulative = np.cumsum(probabilities, axis=-1)
+    drawn = rng.random(cumulative.shape[:-1])[..., None] * cumulative[..., -1:]
+    place = np.sum(cumulative <= drawn, axis=-1, keepdims=True)
+    return np.take_along_axis(order, place, axis=-1)[..., 0]
