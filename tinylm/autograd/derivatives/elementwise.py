@@ -41,10 +41,9 @@ derivative(np.conjugate)(lambda c, y, x: np.conjugate(c))
 
 @traceable
 def _sech_squared(x: Array) -> Array:
-    if np.iscomplexobj(x):
-        return 1 / np.square(np.cosh(x))
-    e = np.exp(-2 * np.abs(x))  # cosh would overflow, and 1 - tanh(x)^2 lose the flat tails
-    return 4 * e / np.square(1 + e)
+    # 1 / cosh(x)^2 overflows; 1 - tanh(x)^2 loses the flat tails, and the exponentials the middle
+    e = np.exp(2 * np.where(np.real(x) > 0, -x, x))
+    return np.where(np.abs(np.real(x)) < 1, 1 - np.square(np.tanh(x)), 4 * e / np.square(1 + e))
 
 
 derivative(np.tanh)(lambda c, y, x: c * _sech_squared(x))

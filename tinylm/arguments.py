@@ -1,0 +1,215 @@
+"""The arguments of the command line: every value is checked here, before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tinylm.models.gpt import ACTIVATIONS, NORMS, POSITIONS
+from tinylm.settings import Settings
+from tinylm.version import __version__
+
+COMMANDS = "train, evaluate or sample"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    @property
+    def flags(self) -> list[str]:
+        """Every flag that it knows."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a command; exits with 2 if there is anything wrong with them."""
+    parser = Parser(
+        prog="tinylm",
+        description="Train, measure and use small Transformer language models in NumPy.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"tinylm {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar=COMMANDS, parser_class=Parser)
+    subparsers = {
+        "train": _train(commands),
+        "evaluate": _evaluate(commands),
+        "sample": _sample(commands),
+    }
+    first = argv[0] if argv else ""
+    if first and not first.startswith("-") and first not in subparsers:
+        parser.error(f"unknown command {first!r}{_nearest(first, subparsers)}")
+    arguments, unknown = parser.parse_known_args(argv)
+    if arguments.command is None:
+        parser.error(f"wanted a command: {COMMANDS}; --help says more")
+    subparser = subparsers[arguments.command]
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        near = _nearest(flag, subparser.flags) if flag.startswith("-") else ""
+        subparser.error(f"unknown argument {unknown[0]!r}{near}")
+    if arguments.command == "train":
+        arguments.settings, arguments.given = _settings(subparser, arguments)
+    return arguments
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}"
+
+
+# Kinds of values.
+
+
+def _number(kind: Any, fits: Callable[[Any], bool], wanted: str) -> Callable[[str], Any]:
+    def parsed(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise argparse.ArgumentTypeError(f"{text!r}: wanted {wanted}")
+        return value
+
+    return parsed
+
+
+POSITIVE = _number(int, lambda n: n >= 1, "a whole number, at least 1")
+COUNT = _number(int, lambda n: n >= 0, "a whole number, at least 0")
+RATE = _number(float, lambda x: 0 <= x < math.inf, "a finite number, not negative")
+SHARE = _number(float, lambda x: 0 <= x < 1, "a number in [0, 1)")
+FRACTION = _number(float, lambda x: 0 < x < 1, "a number in (0, 1)")
+PROBABILITY = _number(float, lambda x: 0 < x <= 1, "a number in (0, 1]")
+
+
+def duration(text: str) -> float:
+    """Seconds of a duration such as 90s, 2m, 1h or 90."""
+    units = {"s": 1, "m": 60, "h": 3600}
+    try:
+        seconds = float(text.rstrip("smh") if text[-1:] in units else text)
+        seconds *= units.get(text[-1:], 1)
+    except ValueError:
+        seconds = -1
+    if not 1 <= seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: wanted a time such as 90s, 2m or 1h")
+    return seconds
+
+
+# Commands.
+
+
+def _train(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "train",
+        help="train a language model",
+        description="Train a language model, and print its perplexity beside n-gram models.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--out", metavar="DIR", type=Path, help="where the run lies; a new folder in runs/")
+    add(
+        "--budget",
+        metavar="TIME",
+        type=duration,
+        help="choose sizes and steps that take so long: 90s, 2m (the default), 1h",
+    )
+    add("--resume", action="store_true", help="go on with the run, if there is one already")
+    defaults = Settings()
+
+    def setting(name: str, kind: Any, what: str, **more: Any) -> None:
+        default = getattr(defaults, name)
+        shown = f"{what} ({default})" if default not in (None, False) else what
+        kind = {"action": "store_true", "default": None} if kind is bool else {"type": kind}
+        add(f"--{name.replace('_', '-')}", help=shown, **kind, **more)
+
+    setting(
+        "data", str, "python-docs, python-code, tinyshakespeare, or the path of a text file or "
+        "folder", metavar="NAME|PATH",
+    )  # fmt: skip
+    setting("validation", FRACTION, "largest share of the text held out")
+    setting("tokenizer", str, "what a token is", choices=["char", "word"])
+    setting("vocab_size", POSITIVE, "how many tokens at most, if they are words")
+    setting("layers", COUNT, "number of layers")
+    setting("heads", POSITIVE, "number of attention heads")
+    setting("d_model", POSITIVE, "width of the model, a multiple of --heads")
+    setting("context", POSITIVE, "context length in tokens")
+    setting("positions", str, "how the model is told positions", choices=POSITIONS)
+    setting("activation", str, "of the feed-forward networks", choices=list(ACTIVATIONS))
+    setting("norm", str, "normalization", choices=NORMS)
+    setting("post_norm", bool, "normalize after each sublayer instead of before")
+    setting("untied", bool, "a head of its own instead of the token embedding")
+    setting("dropout", SHARE, "dropout rate")
+    setting("batch", POSITIVE, "windows in a step")
+    setting("steps", POSITIVE, "how many steps, instead of a budget")
+    setting("optimizer", str, "adamw, or sgd with momentum", choices=["adamw", "sgd"])
+    setting("lr", RATE, "peak learning rate; 0.4 / d_model for adamw, 0.3 for sgd")
+    setting("final_lr", RATE, "learning rate at the end of the cosine; a tenth of --lr")
+    setting("warmup", COUNT, "steps of linear warm-up")
+    setting("beta1", SHARE, "of AdamW")
+    setting("beta2", SHARE, "of AdamW")
+    setting("momentum", SHARE, "of SGD")
+    setting("weight_decay", RATE, "on matrices")
+    setting("clip", RATE, "largest norm of the gradient, 0 for any")
+    setting("shards", POSITIVE, "parts in which a batch is computed")
+    setting("threads", POSITIVE, "how many parts are computed at the same time")
+    setting("evaluate_every", POSITIVE, "steps; a tenth of all if not given")
+    setting("save_every", POSITIVE, "steps; as --evaluate-every if not given")
+    setting("seed", COUNT, "of everything that is random")
+    return parser
+
+
+def _evaluate(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "evaluate",
+        help="perplexity of a run on its held-out text, or on another",
+        description="Perplexity of a trained model, beside n-gram models.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
+    parser.add_argument("--data", metavar="NAME|PATH", help="another text; all of it is measured")
+    return parser
+
+
+def _sample(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "sample",
+        help="let a run write",
+        description="Let a trained model continue a prompt.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", type=Path, help="the folder of a run")
+    add("--prompt", metavar="TEXT", help="what it continues; a new line if not given")
+    add("--tokens", type=COUNT, default=400, help="how many tokens it writes (400)")
+    add("--temperature", type=RATE, default=0.8, help="0 takes the likeliest token (0.8)")
+    add("--top-k", type=POSITIVE, help="draw among the k likeliest tokens only")
+    add("--top-p", type=PROBABILITY, help="draw among the likeliest of this probability together")
+    add("--seed", type=COUNT, help="to draw the same again")
+    return parser
+
+
+def _settings(parser: Parser, arguments: argparse.Namespace) -> tuple[Settings, set[str]]:
+    """The settings that the arguments ask for, and which of them were given."""
+    names = [field.name for field in dataclasses.fields(Settings)]
+    given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if arguments.steps and arguments.budget:
+        parser.error("--steps and --budget: give one of them")
+    if "data" in given and Path(given["data"]).exists():
+        given["data"] = str(Path(given["data"]).resolve())  # so that it is found from elsewhere
+    if "steps" in given or "evaluate_every" in given:
+        given.setdefault("evaluate_every", -(-given.get("steps", 0) // 10))
+        given.setdefault("save_every", given["evaluate_every"])
+    settings = Settings(**given)
+    try:
+        settings.model(vocab_size=1)
+    except ValueError as error:
+        parser.error(str(error))
+    return settings, set(given)

@@ -1,0 +1,78 @@
+"""Settings: what a run is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinylm.models import GPT
+from tinylm.training import SGD, AdamW, Optimizer, matrices_only, warmup_cosine
+
+
+@dataclass
+class Settings:
+    """What a run was asked to do; with the corpus, this and the seed determine it."""
+
+    data: str = "python-docs"
+    validation: float = 0.1
+    tokenizer: str = "char"
+    vocab_size: int = 2000
+    layers: int = 3
+    heads: int = 4
+    d_model: int = 64
+    context: int = 128
+    positions: str = "rotary"
+    activation: str = "gelu_tanh"
+    norm: str = "layer"
+    post_norm: bool = False
+    untied: bool = False
+    dropout: float = 0.05
+    batch: int = 6
+    steps: int = 2000
+    optimizer: str = "adamw"
+    lr: float | None = None
+    final_lr: float | None = None
+    warmup: int = 100
+    beta1: float = 0.9
+    beta2: float = 0.95
+    momentum: float = 0.9
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    shards: int = 1
+    threads: int = 1
+    evaluate_every: int = 200
+    save_every: int = 200
+    seed: int = 0
+
+    def rates(self) -> tuple[float, float]:
+        """Peak and final learning rate.
+
+        What is not given: for AdamW a peak that falls with the width, as tuned at widths from 64
+        to 128; for SGD one that was tuned with momentum 0.9; and a tenth of the peak at the end.
+        """
+        usual = 0.4 / self.d_model if self.optimizer == "adamw" else 0.3
+        peak = usual if self.lr is None else self.lr
+        return peak, peak / 10 if self.final_lr is None else self.final_lr
+
+    def model(self, vocab_size: int) -> GPT:
+        """The model of these sizes."""
+        return GPT(
+            vocab_size=vocab_size,
+            context_length=self.context,
+            d_model=self.d_model,
+            num_heads=self.heads,
+            num_layers=self.layers,
+            positions=self.positions,
+            activation=self.activation,
+            norm=self.norm,
+            pre_norm=not self.post_norm,
+            tied=not self.untied,
+            dropout=self.dropout,
+        )
+
+    def build_optimizer(self) -> Optimizer:
+        """The optimizer, with its schedule: weight decay on matrices only."""
+        rate = warmup_cosine(*self.rates(), self.warmup, self.steps)
+        if self.optimizer == "sgd":
+            return SGD(rate, self.momentum, weight_decay=self.weight_decay, decayed=matrices_only)
+        betas = (self.beta1, self.beta2)
+        return AdamW(rate, betas, weight_decay=self.weight_decay, decayed=matrices_only)
