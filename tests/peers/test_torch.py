@@ -1,0 +1,149 @@
+"""PyTorch as a witness, in float64: ops, layers, optimizers."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F  # noqa: N812
+
+import tinylm as tl
+from tinylm.autograd import trees
+
+
+def assert_agree(ours, theirs, arrays, rng, tolerance=1e-12):
+    """Values and all gradients, for a random cotangent."""
+    value, pullback = tl.vjp(ours, *arrays)
+    tensors = [torch.tensor(x, requires_grad=True) for x in arrays]
+    expected = theirs(*tensors)
+    np.testing.assert_allclose(value, expected.detach().numpy(), rtol=tolerance, atol=tolerance)
+    cotangent = rng.standard_normal(np.shape(value))
+    expected.backward(torch.tensor(cotangent))
+    for got, tensor in zip(pullback(cotangent), tensors, strict=True):
+        np.testing.assert_allclose(got, tensor.grad.numpy(), rtol=tolerance, atol=tolerance)
+
+
+def with_and_without_kernels(test):
+    @functools.wraps(test)
+    def both(*args, **kwargs):
+        test(*args, **kwargs)
+        with tl.formulas():
+            test(*args, **kwargs)
+
+    return both
+
+
+@with_and_without_kernels
+def test_ops():
+    rng = np.random.default_rng(0)
+    x, gain, bias = rng.standard_normal((2, 3, 7)), rng.standard_normal(7), rng.standard_normal(7)
+    W, b = rng.standard_normal((7, 5)), rng.standard_normal(5)
+    for ours, theirs, arrays in (
+        (tl.softmax, functools.partial(F.softmax, dim=-1), [x]),
+        (lambda x: tl.softmax(x, axis=1), functools.partial(F.softmax, dim=1), [x]),
+        (tl.log_softmax, functools.partial(F.log_softmax, dim=-1), [x]),
+        (tl.gelu, F.gelu, [x]),
+        (
+            lambda x: tl.gelu(x, approximate=True),
+            functools.partial(F.gelu, approximate="tanh"),
+            [x],
+        ),
+        (tl.relu, F.relu, [x]),
+        (tl.silu, F.silu, [x]),
+        (tl.layer_norm, lambda x, g, b: F.layer_norm(x, (7,), g, b), [x, gain, bias]),
+        (tl.rms_norm, lambda x, g: F.rms_norm(x, (7,), g, eps=1e-5), [x, gain]),
+        (tl.linear, lambda x, W, b: F.linear(x, W.T, b), [x, W, b]),
+    ):
+        assert_agree(ours, theirs, arrays, rng)
+
+
+@with_and_without_kernels
+def test_attention():
+    rng = np.random.default_rng(1)
+    for T, S in ((5, 5), (3, 7), (7, 3)):
+        Q, K, V = (rng.standard_normal((2, 3, n, 4)) for n in (T, S, S))
+        mask = rng.random((2, 1, T, S)) < 0.7
+        mask[..., 0] = True
+        for ours, theirs in (
+            ({}, {}),
+            ({"scale": 0.3}, {"scale": 0.3}),
+            ({"mask": mask}, {"attn_mask": torch.tensor(mask)}),
+            ({"causal": True}, {"is_causal": True}),
+        ):
+            assert_agree(
+                lambda Q, K, V, o=ours: tl.attention(Q, K, V, **o),
+                lambda Q, K, V, o=theirs: F.scaled_dot_product_attention(Q, K, V, **o),
+                [Q, K, V],
+                rng,
+            )
+
+
+@with_and_without_kernels
+def test_embedding_and_cross_entropy():
+    rng = np.random.default_rng(2)
+    ids = rng.integers(0, 5, (3, 4))
+    assert_agree(
+        lambda t: tl.embedding(t, ids),
+        lambda t: F.embedding(torch.tensor(ids), t),
+        [rng.standard_normal((5, 7))],
+        rng,
+    )
+    targets = np.where(rng.random((3, 4)) < 0.3, -100, ids)
+    assert_agree(
+        lambda x: tl.cross_entropy(x, targets),
+        lambda x: F.cross_entropy(x.reshape(-1, 5), torch.tensor(targets.ravel())),
+        [rng.standard_normal((3, 4, 5))],
+        rng,
+    )
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_multi_head_attention(bias):
+    rng = np.random.default_rng(3)
+    theirs = torch.nn.MultiheadAttention(12, 3, bias=bias, batch_first=True, dtype=torch.float64)
+    query, memory = rng.standard_normal((2, 5, 12)), rng.standard_normal((2, 7, 12))
+    W = theirs.in_proj_weight.detach().numpy()
+    params = {f"W_{k}": W[12 * i : 12 * (i + 1)].T for i, k in enumerate("QKV")}
+    params["W_O"] = theirs.out_proj.weight.detach().numpy().T
+    if bias:
+        torch.nn.init.normal_(theirs.in_proj_bias)
+        torch.nn.init.normal_(theirs.out_proj.bias)
+        params |= {
+            f"b_{k}": theirs.in_proj_bias.detach().numpy()[12 * i : 12 * (i + 1)]
+            for i, k in enumerate("QKV")
+        }
+        params["b_O"] = theirs.out_proj.bias.detach().numpy()
+    mask = rng.random((5, 7)) < 0.7
+    mask[:, 0] = True
+    assert_agree(
+        lambda q, m: tl.multi_head_attention(params, q, m, m, 3, mask=mask),
+        lambda q, m: theirs(q, m, m, attn_mask=torch.tensor(~mask))[0],
+        [query, memory],
+        rng,
+    )
+
+
+OPTIMIZERS = [
+    (tl.SGD(0.1), torch.optim.SGD, {"lr": 0.1}),
+    (tl.SGD(0.1, momentum=0.9), torch.optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    (tl.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.02), torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.02}),
+    (tl.AdamW(0.01), torch.optim.AdamW, {"lr": 0.01}),
+    (tl.AdamW(0.01, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.3), torch.optim.AdamW, {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-4, "weight_decay": 0.3}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("ours", "theirs", "options"), OPTIMIZERS)
+def test_trajectories_over_fifty_steps(ours, theirs, options):
+    rng = np.random.default_rng(4)
+    params = {"W": rng.standard_normal((3, 5)), "b": rng.standard_normal(5)}
+    tensors = [torch.tensor(p, requires_grad=True) for p in trees.leaves(params)]
+    optimizer, state = theirs(tensors, **options), ours.init(params)
+    x = rng.standard_normal((50, 4, 3))
+    for step in range(50):
+        gradient = tl.grad(lambda p, x=x[step]: np.mean(np.tanh(x @ p["W"] + p["b"]) ** 2))(params)
+        params, state = ours.update(params, gradient, state, step)
+        optimizer.zero_grad()
+        torch.mean(torch.tanh(torch.tensor(x[step]) @ tensors[0] + tensors[1]) ** 2).backward()
+        optimizer.step()
+        for a, b in zip(trees.leaves(params), tensors, strict=True):
+            np.testing.assert_allclose(a, b.detach().numpy(), rtol=0, atol=1e-12)
