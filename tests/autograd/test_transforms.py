@@ -127,6 +127,13 @@ def test_unused_and_repeated_arguments(rng):
     assert np.array_equal(both[1], x)
     assert tl.grad(lambda x: 3.0)(1.0) == 0
     assert tl.grad(lambda x, y: x * y, argnums=-1)(2.0, 3.0) == 2
+    assert tl.grad(lambda x, *, power=1: x**power)(3.0, power=2) == 6
+    jacobians = tl.jacobian(lambda x, y: x * y, argnums=(0, -1))(x[0], x[1])
+    assert type(jacobians) is tuple
+    assert_close(jacobians, (np.diag(x[1]), np.diag(x[0])))
+    single = tl.jacobian(lambda x: x * 2)(np.ones(2, np.float32))
+    assert single.dtype == np.float32
+    assert tl.jacobian(lambda x: x[:0])(np.ones(2, np.float32)).dtype == np.float32
 
 
 def test_integers_and_booleans_beside_floats(rng):
@@ -175,6 +182,30 @@ def test_gradients_are_the_callers_own(rng):
         assert gradient is not y
     a, b = tl.grad(lambda x, y: np.sum(x + y), argnums=(0, 1))(x, y)
     assert not np.shares_memory(a, b)
+    frozen = np.broadcast_to(np.float64(1), 3)
+    assert tl.vjp(lambda x: x, x)[1](frozen)[0].flags.writeable
+
+
+def test_values_are_the_callers_own(rng):
+    x, cotangent = rng.standard_normal((2, 3))
+    for f in (tl.softmax, np.exp, lambda x: x):
+        value, pullback = tl.vjp(f, x)
+        expected = pullback(cotangent)[0]
+        before = x.copy()
+        value *= 0
+        assert np.array_equal(pullback(cotangent)[0], expected)
+        assert np.array_equal(x, before)
+
+
+def test_an_array_that_outlives_its_derivative_raises():
+    kept = []
+
+    def f(x):
+        tl.grad(lambda y: (kept.append(y), y * y)[1])(x)
+        return x * kept[0]
+
+    with pytest.raises(ValueError, match="a derivative that was computed inside of it"):
+        tl.grad(f)(3.0)
 
 
 def test_the_pullback_may_be_called_again(primals):
@@ -207,8 +238,29 @@ def test_complex_primals_and_real_ones_beside_them(rng):
     assert np.array_equal(d_z, x)
     assert np.array_equal(d_x, z.real)
     assert_close([tl.grad(lambda x: np.sum(np.abs(x * z)))(x)], [np.abs(z) * np.sign(x)])
-    with pytest.raises(ValueError, match=r"np\.real"):
-        tl.grad(lambda x: np.sum(x * z))(x)
+    for transform in (tl.grad, tl.jacobian):
+        with pytest.raises(ValueError, match=r"np\.real"):
+            transform(lambda x: np.sum(x * z))(x)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda z: np.sum(np.abs(z) ** 3),
+        lambda z: np.sum(np.imag(z) * np.real(z * z)),
+        lambda z: np.sum(np.real(np.conjugate(z) * np.exp(z))),
+        lambda z: np.linalg.norm(z),
+        lambda z: np.linalg.norm(z, 3),
+        lambda z: np.var(z) + np.std(z, ddof=1),
+        lambda z: np.sum(np.abs(z / z[0])),
+    ],
+)
+def test_real_functions_of_complex_numbers(rng, f):
+    """The gradient g says ``df = Re(g dz)``: held to differences."""
+    z, dz = (rng.standard_normal(3) + 1j * rng.standard_normal(3) for _ in range(2))
+    h = 1e-6
+    difference = (f(z + h * dz) - f(z - h * dz)) / (2 * h)
+    assert np.real(np.sum(tl.grad(f)(z) * dz)) == pytest.approx(difference, rel=1e-7)
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3, 1)])
@@ -249,8 +301,17 @@ def test_wrong_calls_say_what_is_wrong():
         tl.grad(lambda x: {"loss": np.sum(x)})(x)
     with pytest.raises(TypeError, match=r"argument 0 holds int64 numbers.*3\.0 instead of 3"):
         tl.grad(lambda x: x * x)(3)
-    with pytest.raises(ValueError, match="argnums=2: there is no argument 2 among 1"):
-        tl.grad(np.sum, argnums=2)(x)
+    for wrong in (2, 1, -2):
+        with pytest.raises(
+            ValueError, match=f"argnums={wrong}: there is no argument {wrong} among"
+        ):
+            tl.grad(np.sum, argnums=wrong)(x)
+    with pytest.raises(ValueError, match=r"argnums=\(0, -2\) names an argument twice"):
+        tl.grad(np.add, argnums=(0, -2))(1.0, 2.0)
+    with pytest.raises(TypeError, match="primals is a ndarray: wanted a tuple"):
+        tl.hvp(np.sum, x, x)
+    with pytest.raises(TypeError, match="tangents is a ndarray: wanted a tuple"):
+        tl.jvp(np.exp, (x,), x)
     with pytest.raises(ValueError, match=r"cotangent has shape \(3,\), and the value has \(2, 3\)"):
         tl.vjp(np.exp, x)[1](np.ones(3))
     with pytest.raises(ValueError, match="the nests differ"):

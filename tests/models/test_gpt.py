@@ -141,9 +141,15 @@ def test_init():
     loss = model.loss(params, [[1, 2, 3]], [[2, 3, 4]])
     assert loss == pytest.approx(math.log(65), abs=0.5)
     assert loss.dtype == np.float32
-    assert (
-        model.init(np.random.default_rng(0), dtype=np.float64)["norm"]["gain"].dtype == np.float64
-    )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_one_dtype_throughout(variant, dtype):
+    model = tl.GPT(**{**SIZES, **variant})
+    params = model.init(np.random.default_rng(0), dtype)
+    assert {p.dtype for p in trees.leaves(params)} == {np.dtype(dtype)}
+    assert model(params, [[1, 2]]).dtype == dtype
 
 
 def test_no_position_sees_a_later_one(rng):
@@ -166,6 +172,24 @@ def test_dropout_happens_with_a_generator_only(rng):
     one, other = (model(params, ids, np.random.default_rng(seed)) for seed in (0, 1))
     assert not np.allclose(one, other)
     assert np.array_equal(one, model(params, ids, np.random.default_rng(0)))
+    assert np.array_equal(
+        model.loss(params, ids, ids, np.random.default_rng(0)),
+        tl.cross_entropy(one, np.array(ids)),
+    )
+
+
+def test_where_dropout_happens(rng, monkeypatch):
+    """On the embeddings, and on what each of the two sublayers of a layer adds."""
+    model = tl.GPT(**SIZES, dropout=0.5)
+    dropped = []
+
+    def drop(x, rate, rng):
+        dropped.append(rate)
+        return x
+
+    monkeypatch.setattr("tinylm.models.gpt.dropout", drop)
+    model(random_params(model, rng), [[1, 2, 3]], rng)
+    assert dropped == [0.5] * (1 + 2 * SIZES["num_layers"])
 
 
 def test_names_of_every_layer(rng):

@@ -80,7 +80,10 @@ def test_rotary_has_a_gradient(rng):
         return np.sum(tl.rotary(x, np.arange(5)) ** 2 * w)
 
     assert_close(tl.jvp(f, (x,), (w,))[1:], [complex_step_along(f, [x], [w])])
-    for wrong, positions in ((x[:, :3], np.arange(5)), (x, np.arange(4)), (x[0], [0])):
+    assert tl.rotary([[1.0, 0.0]], [0]).tolist() == [[1.0, 0.0]]
+    for wrong, positions in (
+        (x[:, :3], np.arange(5)), (x, np.arange(4)), (x[0], [0]), (x, np.zeros((3, 5))), (x, 0),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="rotary: x has shape"):
             tl.rotary(wrong, positions)
 
@@ -141,6 +144,10 @@ def test_wrong_numbers_of_heads():
             tl.multi_head_attention(params, x, x, x, heads)
     with pytest.raises(ValueError, match="linear: x has shape"):
         tl.multi_head_attention(params, np.ones((2, 5)), x, x, 2)
+    with pytest.raises(ValueError, match=r"multi_head_attention: query has shape \(6,\)"):
+        tl.multi_head_attention(params, x[0], x, x, 2)
+    with pytest.raises(ValueError, match=r"multi_head_attention: mask has shape \(2,\)"):
+        tl.multi_head_attention(params, x, x, x, 2, mask=[True, False])
 
 
 @pytest.mark.parametrize("norm", ["layer", "rms"])
@@ -173,3 +180,36 @@ def test_the_block_is_the_figure_of_the_paper(rng, norm, pre_norm):
     assert distance(got, expected) < 1e-12
     assert distance(feed_forward(params["feed_forward"], x, tl.relu), think(x)) < 1e-12
     assert distance(normalize(n1, x), norm_in_loops(n1, x)) < 1e-12
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_what_a_block_hands_on(rng, pre_norm):
+    """The mask and the rotation reach attention, and dropout both sublayers."""
+    params = trees.map_leaves(lambda p: rng.standard_normal(p.shape), init_block(rng, 6, 10))
+    x = rng.standard_normal((5, 6))
+    plain = block(params, x, 3, tl.relu, causal=True, pre_norm=pre_norm)
+    mask = np.tri(5, dtype=bool)
+    assert_close([block(params, x, 3, tl.relu, mask=mask, pre_norm=pre_norm)], [plain], 1e-14)
+    turned = block(params, x, 3, tl.relu, causal=True, pre_norm=pre_norm, turn=lambda x: 2 * x)
+    assert np.abs(turned - plain).max() > 1e-3
+    dropped = []
+    block(params, x, 3, tl.relu, pre_norm=pre_norm, drop=lambda x: dropped.append(x) or 0 * x)
+    attended, thought = dropped
+    if pre_norm:
+        inside = normalize(params["norm_1"], x)
+        assert_close(
+            [attended], [tl.multi_head_attention(params["attention"], inside, inside, inside, 3)]
+        )
+        inside = normalize(params["norm_2"], x)
+    else:
+        assert_close([attended], [tl.multi_head_attention(params["attention"], x, x, x, 3)])
+        inside = normalize(params["norm_1"], x)
+    assert_close([thought], [feed_forward(params["feed_forward"], inside, tl.relu)])
+
+
+def test_initial_spreads(rng):
+    params = init_block(rng, 100, 400, output_std=0.005)
+    for name, std in (("W_Q", 0.02), ("W_K", 0.02), ("W_V", 0.02), ("W_O", 0.005)):
+        assert np.std(params["attention"][name]) == pytest.approx(std, rel=0.02), name
+    assert np.std(params["feed_forward"]["W_1"]) == pytest.approx(0.02, rel=0.015)
+    assert np.std(params["feed_forward"]["W_2"]) == pytest.approx(0.005, rel=0.015)

@@ -79,6 +79,7 @@ def attention_inputs(draw):
                 ((), (), ()),
                 ((2,), (2,), (2,)),
                 ((2, 1), (11,), (1,)),
+                ((2, 3), (2, 3), (2, 3)),
                 ((2,), (), (1,)),
                 ((0,), (1,), ()),
             ]
@@ -168,7 +169,8 @@ def rms_norm_in_loops(x, gain, eps=1e-5):
 
 @st.composite
 def elementwise_inputs(draw, high=1):
-    return [draw(arrays((*draw(LEADING), draw(length(5))), high=high))], {}
+    shape = draw(st.one_of(st.just(()), st.tuples(length(5)), st.tuples(length(2), length(5))))
+    return [draw(arrays(shape, high=high))], {}
 
 
 @st.composite

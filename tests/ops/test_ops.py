@@ -349,6 +349,8 @@ X = np.ones((2, 3))
         (lambda: tl.softmax(), "missing a required argument: 'x'"),
         (lambda: tl.softmax(X, 1, 2), "too many positional arguments"),
         (lambda: tl.softmax(X, axes=1), "unexpected keyword argument 'axes'"),
+        (lambda: tl.softmax(axes=1), "missing a required argument|unexpected keyword"),
+        (lambda: tl.softmax(X, x=X), "multiple values for argument 'x'"),
         (lambda: tl.softmax(X, axis=2), "axis 2 is out of bounds"),
         (lambda: tl.softmax(["a"]), "x holds <U1: wanted numbers"),
         (
@@ -368,6 +370,10 @@ X = np.ones((2, 3))
         (
             lambda: tl.attention(X, X, X, mask=np.ones((3, 2), bool)),
             r"mask of shape \(3, 2\) does not broadcast to \(2, 2\)",
+        ),
+        (
+            lambda: tl.attention(X[:1], X, X, mask=np.ones((3, 2), bool)),
+            r"mask of shape \(3, 2\) does not broadcast to \(1, 2\)",
         ),
         (lambda: tl.attention(np.ones((2, 2, 3)), np.ones((5, 2, 3)), X), "leading axes of Q"),
         (
@@ -404,3 +410,47 @@ X = np.ones((2, 3))
 def test_wrong_calls_say_what_is_wrong(call, message):
     with pytest.raises((TypeError, ValueError), match=message):
         call()
+
+
+def test_kernels_between_two_traces(rng):
+    """The kernel belongs to one trace; with two, the formula runs."""
+    x = rng.standard_normal((1, 2))
+    inner = lambda x: np.sum(tl.grad(lambda W: np.sum(tl.linear(x, W) ** 2))(np.eye(2)))  # noqa: E731
+    with tl.formulas():
+        expected = tl.grad(inner)(x)
+    assert expected.all()
+    assert_close([tl.grad(inner)(x)], [expected], 1e-14)
+
+
+def test_the_cross_entropy_kernel_keeps_the_smallest_probability():
+    logits = np.array([[37.4, 0.0]])
+    small = np.exp(-37.4) / (1 + np.exp(-37.4))
+    value, gradient = tl.value_and_grad(lambda x: tl.cross_entropy(x, [0]))(logits)
+    assert value == pytest.approx(small, rel=1e-14, abs=0)
+    assert gradient[0] == pytest.approx([-small, small], rel=1e-14, abs=0)
+
+
+@pytest.mark.parametrize("name", WITH_KERNEL)
+def test_mixed_dtypes_are_those_of_the_formula(name):
+    entry = REGISTRY[name]
+    arrays, attributes, _ = entry.pin
+    for wide in range(len(arrays)):
+        mixed = [x if i == wide else x.astype(np.float32) for i, x in enumerate(arrays)]
+        mixed = [np.atleast_1d(x) for x in mixed]
+        value = entry.op(*mixed, **attributes)
+        assert value.dtype == entry.op.formula(*mixed, **attributes).dtype, wide
+    assert tl.attention(*[np.ones((2, 2), np.float32)] * 3, scale=np.float64(0.5)).dtype == "f4"
+    assert (
+        tl.dropout(np.ones(2, np.float32), np.float64(0.5), np.random.default_rng()).dtype == "f4"
+    )
+
+
+def test_masks_in_every_form(rng):
+    Q, K, V = rng.standard_normal((3, 2, 2))
+    mask = np.array([[True, False], [True, True]])
+    expected = tl.attention(Q, K, V, mask)
+    assert np.array_equal(tl.attention(Q, K, V, mask.tolist()), expected)
+    assert np.array_equal(tl.attention(Q, K, V, mask, causal=True), expected)
+    assert np.array_equal(tl.attention(Q, K, V, True), tl.attention(Q, K, V))
+    row = np.array([True, False])
+    assert np.array_equal(tl.attention(Q, K, V, row), tl.attention(Q, K, V, [row, row]))

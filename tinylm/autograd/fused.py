@@ -74,10 +74,13 @@ def record(watch: Callable[[str, Any], None] | None = None) -> Iterator[dict[str
     """
     seen: dict[str, list[Any]] = {}
 
+    outer = _watch.get()
+
     def note(label: str, value: Any) -> None:
         seen.setdefault(label, []).append(value)
-        if watch is not None:
-            watch(label, value)
+        for also in (watch, outer):
+            if also is not None:
+                also(label, value)
 
     token = _watch.set(note)
     try:
@@ -167,7 +170,7 @@ class Fused(Composed):
         if (
             self._kernel is None
             or _formulas_only.get()
-            or not all(values[i] is None or _plain(values[i]) for i in self.arrays)
+            or not all(values[i] is None or _plain(values[i], 1) for i in self.arrays)
             or not all(i in self.arrays for i, _ in tracers)
             or len({tracer.level for _, tracer in tracers}) > 1
         ):
@@ -191,8 +194,10 @@ class Fused(Composed):
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Every parameter's argument, in order, arrays as arrays of floats."""
-        given = {**self.defaults, **dict(zip(self.parameters, args, strict=False)), **kwargs}
-        if len(given) != len(self.parameters) or len(args) + len(kwargs) > len(self.parameters):
+        by_place = dict(zip(self.parameters, args, strict=False))
+        given = {**self.defaults, **by_place, **kwargs}
+        once = len(args) == len(by_place) and by_place.keys().isdisjoint(kwargs)
+        if not once or given.keys() != set(self.parameters):
             inspect.signature(self.formula).bind(*args, **kwargs)  # raises, and says which
         bound = [given[parameter] for parameter in self.parameters]
         for i in self.arrays:
@@ -223,9 +228,12 @@ def fused(formula: Callable[..., Any]) -> Fused:
     return Fused(formula)
 
 
-def _plain(x: Any) -> bool:
-    """Whether x is an ordinary array of real floats, which is all that a kernel takes."""
-    return isinstance(x, np.ndarray | np.floating) and x.dtype.kind == "f"
+def _plain(x: Any, least_ndim: int = 0) -> bool:
+    """Whether x is an ordinary array of real floats, which is all that a kernel takes.
+
+    Kernels work in place, and NumPy makes bare numbers of arrays without axes.
+    """
+    return isinstance(x, np.ndarray | np.floating) and x.dtype.kind == "f" and x.ndim >= least_ndim
 
 
 def _floats(x: Any, parameter: str) -> Any:

@@ -54,22 +54,23 @@ class Rule:
         self.keywords = {
             p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         }
+        self.takes_any = any(p.kind is p.VAR_KEYWORD for p in taken)
+        self.before_out = self.names.index("out") if "out" in self.names else sys.maxsize
 
     def positional(
         self, args: Any, kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Check the keywords, and put arrays that came by keyword among the positional ones."""
-        kwargs = {
-            key: value for key, value in kwargs.items() if not (key == "out" and value is None)
-        }
+        given = dict(zip(self.names, args, strict=False)) | kwargs
+        if given.get("out") is not None:
+            raise TypeError(writes(f"{title(self.function)} with out="))
+        kwargs = {key: value for key, value in kwargs.items() if key != "out"}
         known = self.keywords | (_UFUNC_KEYWORDS if self.elementwise else set())
         for key in kwargs:
-            if key == "out":
-                raise TypeError(writes(f"{title(self.function)} with out="))
-            if key not in known:
+            if key not in known and not self.takes_any:
                 raise TypeError(
                     f"the derivative of {title(self.function)} does not know the argument "
-                    f"{key!r}; it knows {', '.join(sorted(known))}"
+                    f"{key!r}; it knows {', '.join(sorted(known)) or 'none'}"
                 )
         while len(args) < len(self.names) and self.names[len(args)] in kwargs:
             args = (*args, kwargs.pop(self.names[len(args)]))
@@ -175,9 +176,19 @@ def untaught(function: Any, shown: str) -> str:
     return (
         f"{shown} has no derivative in tinylm. Teach it one:\n"
         f"    @tinylm.derivative({title(function)})\n"
-        f"    def _(cotangent, y, *args):  # y = {title(function)}(*args)\n"
+        f"    def _(cotangent, y, *args, **kwargs):  # y = {title(function)}(*args, **kwargs)\n"
         f"        return ...  # the cotangent of each argument\n"
         f"or keep it out of the derivative: {title(function)}(tinylm.stop_gradient(x))"
+    )
+
+
+def untaught_method(ufunc: Any, method: str) -> str:
+    """What is said of a method of a ufunc, such as ``numpy.multiply.accumulate``."""
+    return (
+        f"{title(ufunc)}.{method} has no derivative in tinylm, whose ufunc methods are reduce, "
+        f"outer and add.accumulate: write it with functions that have one, put it into a function "
+        "of your own and teach that with @tinylm.derivative, or keep it out of the derivative: "
+        f"{title(ufunc)}.{method}(tinylm.stop_gradient(x))"
     )
 
 
@@ -189,10 +200,13 @@ def writes(what: str) -> str:
     )
 
 
+_INSIDE = ("numpy", "tinylm.autograd")
+
+
 def leaves_the_trace(what: str) -> str:
     """The message of a conversion, with the function that asked for it."""
     caller = sys._getframe(2)  # noqa: SLF001
-    while caller.f_back and caller.f_globals.get("__name__", "").startswith("numpy"):
+    while caller.f_back and caller.f_globals.get("__name__", "").startswith(_INSIDE):
         caller = caller.f_back
     place = f"{caller.f_globals.get('__name__', '?')}.{caller.f_code.co_name}"
     return (

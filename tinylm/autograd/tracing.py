@@ -33,6 +33,7 @@ from tinylm.autograd.rules import (
     leaves_the_trace,
     title,
     untaught,
+    untaught_method,
     writes,
 )
 
@@ -80,7 +81,7 @@ class Tracer:
         if method == "outer":
             a, b = args
             return ufunc(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b, **kwargs)
-        raise TypeError(untaught(ufunc, f"{title(ufunc)}.{method}"))
+        raise TypeError(untaught_method(ufunc, method))
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return dispatch(function, args, kwargs)
@@ -162,34 +163,10 @@ def _reflected(function: Any) -> Callable[[Any, Any], Any]:
 
 
 for _name in [
-    "all",
-    "any",
-    "argmax",
-    "argmin",
-    "argsort",
-    "clip",
-    "conj",
-    "conjugate",
-    "copy",
-    "cumsum",
-    "diagonal",
-    "dot",
-    "max",
-    "mean",
-    "min",
-    "nonzero",
-    "prod",
-    "ravel",
-    "repeat",
-    "round",
-    "squeeze",
-    "std",
-    "sum",
-    "swapaxes",
-    "take",
-    "trace",
-    "var",
-]:
+    "all", "any", "argmax", "argmin", "argsort", "clip", "conj", "conjugate", "copy", "cumsum",
+    "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round",
+    "squeeze", "std", "sum", "swapaxes", "take", "trace", "var",
+]:  # fmt: skip
     setattr(Tracer, _name, _method(getattr(np, _name)))
 
 for _name, _function in {
@@ -212,10 +189,10 @@ for _name, _function in {
     "ne": np.not_equal,
     "gt": np.greater,
     "ge": np.greater_equal,
+    "neg": np.negative,
+    "pos": np.positive,
+    "abs": np.absolute,
 }.items():
-    setattr(Tracer, f"__{_name}__", _operator(_function))
-
-for _name, _function in {"neg": np.negative, "pos": np.positive, "abs": np.absolute}.items():
     setattr(Tracer, f"__{_name}__", _operator(_function))
 
 for _name, _kind in {"float": "float", "int": "int", "index": "int", "complex": "complex"}.items():
@@ -250,7 +227,7 @@ def dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
 def apply(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Compute `function` one level down, and record the call."""
     rule = RULES[function]
-    if kwargs:
+    if kwargs or len(args) > rule.before_out:
         args, kwargs = rule.positional(args, kwargs)
     tracers: list[tuple[Any, Tracer]] = []
     for i, arg in enumerate(args):
@@ -266,14 +243,17 @@ def apply(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     level = max([tracer.level for _, tracer in tracers])
     values = tuple([_lowered(arg, level) for arg in args])
     y = function(*values, **kwargs)
-    if type(y) in (float, complex, int, bool):  # of a function that a user taught
-        y = np.asarray(y)
+    if not hasattr(y, "dtype") and not isinstance(y, tuple | list):
+        y = _wrapped(y, values)
     if _discrete(y):
         return y
     parents = tuple([entry for entry in tracers if entry[1].level == level])
     node = Tracer(y, level, rule, parents, values, kwargs)
     if isinstance(y, tuple | list):
-        items = [Tracer(item, level, ITEM, ((0, node),), (i, len(y))) for i, item in enumerate(y)]
+        items = [
+            item if _discrete(item) else Tracer(item, level, ITEM, ((0, node),), (i, len(y)))
+            for i, item in enumerate(y)
+        ]
         return trees.rebuilt(y, items)
     return node
 
@@ -285,6 +265,12 @@ def _lowered(arg: Any, level: int) -> Any:
     if kind is list or kind is tuple:
         return kind([_lowered(item, level) for item in arg])
     return arg
+
+
+def _wrapped(y: Any, values: tuple[Any, ...]) -> Any:
+    """A bare number, of another arithmetic or of a function that a user taught, as an array."""
+    other = any(getattr(value, "dtype", None) == np.dtype(object) for value in values)
+    return np.asarray(y, dtype=object if other else None)
 
 
 def _discrete(y: Any) -> bool:

@@ -180,6 +180,7 @@ def jacobian(f: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Calla
                 f"jacobian needs a function that returns an array, and it returned a "
                 f"{type(value).__name__}"
             )
+        _check_real("jacobian", value, primals)
         size = np.size(value)
         basis = np.eye(size, dtype=getattr(value, "dtype", float)).reshape(size, *np.shape(value))
         rows = [pullback(direction) for direction in basis]
@@ -204,18 +205,25 @@ def _gradient(f: Any, primals: Sequence[trees.Nest]) -> tuple[Any, Any]:
             f"a gradient needs a function that returns one number, and it returned {came}: "
             "sum it to one number, or use vjp or jacobian"
         )
+    _check_real("a gradient", value, primals)
+    return value, pullback(np.ones_like(value))
+
+
+def _check_real(what: str, value: Any, primals: Sequence[trees.Nest]) -> None:
+    """Complex numbers made of real ones have two derivatives each."""
     if np.iscomplexobj(value) and not any(np.iscomplexobj(x) for x in trees.leaves(primals)):
         raise ValueError(
-            "a gradient needs a real number, and the function made a complex one from real "
+            f"{what} needs a real value, and the function made a complex one from real "
             "arguments: take its np.real or np.imag"
         )
-    return value, pullback(np.ones_like(value))
 
 
 # Arguments in, arrays out.
 
 
-def _only(f: Any, argnums: int | tuple[int, ...], args: Any, kwargs: Any) -> tuple[Any, list[Any]]:
+def _only(
+    f: Any, argnums: int | tuple[int, ...], args: Any, kwargs: Any
+) -> tuple[Any, tuple[Any, ...]]:
     """`f` as a function of the chosen arguments, and those arguments."""
     chosen = argnums if isinstance(argnums, tuple) else (argnums,)
     for number in chosen:
@@ -224,7 +232,9 @@ def _only(f: Any, argnums: int | tuple[int, ...], args: Any, kwargs: Any) -> tup
                 f"argnums={argnums!r}: there is no argument {number!r} among {len(args)}"
             )
     chosen = tuple(number % len(args) for number in chosen)
-    primals = [trees.map_leaves(as_array, args[number]) for number in chosen]
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"argnums={argnums!r} names an argument twice")
+    primals = tuple(trees.map_leaves(as_array, args[number]) for number in chosen)
     for number, primal in zip(chosen, primals, strict=True):
         kinds = [x.dtype for x in trees.leaves(primal)]
         if kinds and not any(differentiable(x) for x in trees.leaves(primal)):
@@ -244,6 +254,11 @@ def _only(f: Any, argnums: int | tuple[int, ...], args: Any, kwargs: Any) -> tup
 
 def _like(primals: Sequence[trees.Nest], tangents: Sequence[trees.Nest]) -> tuple[Any, ...]:
     """The tangents as arrays, checked against the primals."""
+    for what, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, tuple | list):
+            raise TypeError(
+                f"{what} is a {type(given).__name__}: wanted a tuple, one for each argument: (x,)"
+            )
 
     def checked(path: str, x: Any, t: Any) -> Any:
         t = as_array(t)

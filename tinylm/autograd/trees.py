@@ -74,12 +74,6 @@ def map_paths(function: Callable[..., Any], nest: Nest, *others: Nest, prefix: s
     )
 
 
-def replaced(nest: Nest, values: Iterable[Any]) -> Nest:
-    """The same nest with its leaves, in order, replaced by `values`."""
-    remaining = iter(values)
-    return map_leaves(lambda _: next(remaining), nest)
-
-
 def _same_keys(nest: Nest, other: Nest, path: str) -> None:
     def keys(nest: Nest) -> list[Any] | None:
         inside = children(nest)

@@ -56,7 +56,7 @@ def vjp(f: Callable[..., Any], *primals: trees.Nest) -> tuple[Any, Callable[...,
     primals = trees.map_leaves(as_array, primals)
     inputs = trees.map_leaves(lambda x: Tracer(x, level) if differentiable(x) else x, primals)
     output = f(*inputs)
-    value = trees.map_leaves(lambda y: y.value if _belongs(y, level) else y, output)
+    value = trees.map_leaves(lambda y: _value(y, level), output)
 
     def pullback(cotangent: trees.Nest) -> tuple[Any, ...]:
         seeds: list[tuple[Tracer, Array]] = []
@@ -88,6 +88,18 @@ def differentiable(x: Any) -> bool:
 
 def _belongs(y: Any, level: int) -> bool:
     return type(y) is Tracer and y.level == level
+
+
+def _value(y: Any, level: int) -> Any:
+    """An output's value, as an array of the caller's own: ours may be needed on the way back."""
+    if not _belongs(y, level):
+        if type(y) is Tracer and y.level > level:
+            raise ValueError(
+                "the function returned an array of a derivative that was computed inside of it and "
+                "is finished: return that derivative, or the array's tinylm.stop_gradient"
+            )
+        return y
+    return y.value.copy() if type(y.value) is np.ndarray else y.value
 
 
 def _seed(seeds: list[tuple[Tracer, Array]], level: int, path: str, y: Any, cotangent: Any) -> None:

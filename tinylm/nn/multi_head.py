@@ -61,6 +61,11 @@ def multi_head_attention(
     >>> tl.multi_head_attention(params, x, x, x, num_heads=2, causal=True)[0]
     array([0., 1., 2., 3.])
     """
+    for argument, x in (("query", query), ("key", key), ("value", value), ("mask", mask)):
+        if x is not None and np.ndim(x) < 2:
+            raise ValueError(
+                f"multi_head_attention: {argument} has shape {np.shape(x)}: wanted two axes or more"
+            )
 
     def project(x: Array, kind: str) -> Array:
         y = linear(x, params[f"W_{kind}"], params.get(f"b_{kind}"))

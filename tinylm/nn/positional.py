@@ -80,8 +80,13 @@ def rotary(x: Array, positions: Any, base: float = 10000.0) -> Array:
     array([[1.    , 0.    ],
            [0.5403, 0.8415]])
     """
-    T, D = np.shape(x)[-2:] if np.ndim(x) >= 2 else (None, 1)
-    if D % 2 or np.shape(positions)[-1:] != (T,):
+    x = x if hasattr(x, "dtype") else np.asarray(x, dtype=float)
+    *leading, T, D = np.shape(x) if np.ndim(x) >= 2 else (None, 1)
+    try:
+        fits = np.broadcast_shapes(np.shape(positions), (*leading, T)) == (*leading, T)
+    except (ValueError, TypeError):
+        fits = False
+    if D % 2 or not fits or np.shape(positions)[-1:] != (T,):
         raise ValueError(
             f"rotary: x has shape {np.shape(x)}, and positions has {np.shape(positions)}: "
             "wanted (..., T, D) with D even, and (..., T)"

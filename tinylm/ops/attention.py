@@ -102,11 +102,13 @@ def _(Q: Array, K: Array, V: Array, mask: Any, causal: bool, scale: float | None
             f"attention: mask holds {np.asarray(mask).dtype}: wanted bool, True = may attend"
         )
     try:
-        np.broadcast_shapes(np.shape(mask), (*leading, T, S))
+        fits = np.broadcast_shapes(np.shape(mask), (*leading, T, S))[-2:] == (T, S)
     except ValueError:
+        fits = False
+    if not fits:
         raise ValueError(
             f"attention: mask of shape {np.shape(mask)} does not broadcast to {(*leading, T, S)}"
-        ) from None
+        )
 
 
 @attention.kernel
@@ -136,12 +138,15 @@ def _(residuals: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     return unbroadcast(d_Q, Q.shape), unbroadcast(d_K, K.shape), unbroadcast(d_V, V.shape)
 
 
-def _scale(Q: Array, scale: float | None) -> float:
-    return 1 / math.sqrt(np.shape(Q)[-1]) if scale is None else scale
+def _scale(Q: Array, scale: Any) -> Any:
+    if scale is None:
+        return 1 / math.sqrt(np.shape(Q)[-1])
+    return float(scale) if isinstance(scale, np.floating) else scale  # whose dtype would spread
 
 
 def _allowed(Q: Array, K: Array, mask: Any, causal: bool) -> Any:
     """Where queries may attend, shape (..., T, S) or broadcast to it; None for everywhere."""
+    mask = None if mask is None else np.asarray(mask)
     if not causal:
         return mask
     lower = np.tri(np.shape(Q)[-2], np.shape(K)[-2], dtype=bool)

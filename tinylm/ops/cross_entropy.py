@@ -33,6 +33,8 @@ def cross_entropy(logits: Array, targets: Any, ignore_index: int = IGNORED) -> A
 
     Raises
     ------
+    TypeError
+        If the targets are not integers.
     ValueError
         If the shapes do not fit, a target is outside [0, V), or no target counts.
 

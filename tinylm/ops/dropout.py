@@ -42,4 +42,4 @@ def dropout(x: Array, rate: float, rng: np.random.Generator) -> Array:
     if rate == 0:
         return x
     kept = rng.random(np.shape(x), dtype=np.float32) >= rate
-    return np.where(kept, x / (1 - rate), 0)
+    return np.where(kept, np.divide(x, 1 - float(rate)), 0)

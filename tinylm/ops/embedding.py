@@ -40,12 +40,17 @@ def embedding(table: Array, ids: Any) -> Array:
            [1., 2.],
            [3., 4.]])
     """
-    return table[np.asarray(ids)]
+    return table[as_ids(ids)]
+
+
+def as_ids(ids: Any) -> Any:
+    """Ids as an array; an empty list is one of integers."""
+    return np.asarray(ids, dtype=None if np.size(ids) else np.int64)
 
 
 @embedding.check
 def _(table: Array, ids: Any) -> None:
-    ids = np.asarray(ids)
+    ids = as_ids(ids)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding: ids holds {ids.dtype}: wanted integers")
     if np.ndim(table) != 2:
@@ -58,7 +63,7 @@ def _(table: Array, ids: Any) -> None:
 
 @embedding.kernel
 def _(table: Any, ids: Any) -> tuple[Any, Any]:
-    ids = np.asarray(ids)
+    ids = as_ids(ids)
     return np.take(table, ids, axis=0), (ids, table.shape)
 
 

@@ -53,7 +53,7 @@ def _(x: Any, gain: Any, bias: Any, eps: float) -> tuple[Any, Any]:
     scale = 1 / np.sqrt(_row_mean(normalized, normalized) + eps)
     normalized *= scale
     y = normalized * gain
-    y += bias
+    y = np.add(y, bias, out=y if y.dtype == np.result_type(y, bias) else None)
     return y, (normalized, scale, gain)
 
 

@@ -64,8 +64,9 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     r"""Logarithm of softmax, ``x_i - log(sum_j exp(x_j))``.
 
     Bridle 1990, as for `softmax`; written as
-    ``(x_i - x_max) - log1p(sum over j != argmax of exp(x_j - x_max))``, which is the same and loses nothing when one logit stands far above the others: at ``[37.4, 0]`` the value
-    and the gradient are -5.7e-17 and 5.7e-17, where ``log(1 + 5.7e-17)`` would make them 0.
+    ``(x_i - x_max) - log1p(sum over j != argmax of exp(x_j - x_max))``, which is the same and
+    loses nothing when one logit stands far above the others: at ``[37.4, 0]`` the value and the
+    gradient are -5.7e-17 and 5.7e-17, where ``log(1 + 5.7e-17)`` would make them 0.
 
     Parameters
     ----------

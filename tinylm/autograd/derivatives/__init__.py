@@ -8,7 +8,8 @@ can be differentiated again. The ways to write one:
 - linear: the transposed map;
 - `Moves`: a function that only moves elements is run on their positions, and each cotangent goes
   back to where its element came from;
-- `composed`: the derivative of a composition of functions that are in the table already.
+- `composed`: the derivative of a composition of functions that are in the table already;
+- `expanded`: a composition that stands for the function altogether, its value included.
 """
 
 import numpy as np

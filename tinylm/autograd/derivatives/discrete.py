@@ -8,7 +8,7 @@ import numpy as np
 
 from tinylm.autograd.derivatives.teach import expanded
 from tinylm.autograd.rules import PIECEWISE_CONSTANT, Array
-from tinylm.autograd.tracing import Tracer, astype, stop_gradient
+from tinylm.autograd.tracing import stop_gradient
 
 PIECEWISE_CONSTANT.update(
     [
@@ -31,18 +31,3 @@ def _(x: Array) -> Any:
     if np.iscomplexobj(x):
         raise TypeError("numpy.sign has no derivative in tinylm where its argument is complex")
     return np.sign(stop_gradient(x))
-
-
-@expanded(np.full_like)
-def _(a: Array, fill_value: Any, dtype: Any = None, **kwargs: Any) -> Any:
-    blank = np.empty_like(stop_gradient(a), dtype, **kwargs)
-    if type(fill_value) is Tracer:
-        return astype(np.broadcast_to(fill_value, blank.shape), blank.dtype)
-    return np.full_like(blank, fill_value)
-
-
-if hasattr(np, "astype"):  # NumPy 2.1
-
-    @expanded(np.astype)
-    def _(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
-        return astype(x, dtype)

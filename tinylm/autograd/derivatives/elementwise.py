@@ -53,8 +53,10 @@ derivative(special.log_expit)(lambda c, y, x: c * special.expit(-x))
 
 
 def _power_base(c: Array, y: Array, a: Array, b: Array) -> Array:
-    # b a^(b-1), and 0 for b = 0, even at a = 0
-    less = (b - 1 if b else 1) if isinstance(b, int | float) else np.where(b == 0, 1, b - 1)
+    # b a^(b-1), and 0 where both are 0
+    if isinstance(b, int | float):
+        return c * b * a ** (b - 1 if b else 1)
+    less = np.where((a == 0) & (b == 0), 1, b - 1)
     return c * b * a**less
 
 
@@ -75,13 +77,13 @@ derivative(special.log_ndtr)(
 )
 derivative(special.xlogy)(
     lambda c, y, a, b: c * np.log(b),
-    lambda c, y, a, b: c * np.where(a == 0, 0, a) / np.where(a == 0, 1, b),
+    lambda c, y, a, b: c * a / np.where((a == 0) & (b == 0), 1, b),
 )
 
 
 def _logaddexp_share(c: Array, y: Array, mine: Array, other: Array) -> Array:
     # exp(mine) / (exp(mine) + exp(other)); a half each for two equal infinities
-    equal = mine == other
+    equal = (mine == other) & np.isinf(mine)
     return c * special.expit(np.where(equal, 0, mine) - np.where(equal, 0, other))
 
 

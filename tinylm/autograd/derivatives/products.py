@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from string import ascii_letters
+from string import ascii_lowercase, ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,7 @@ derivative(np.matmul)(_matmul_left, _matmul_right)
 
 @composed(np.tensordot)
 def _tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
-    if isinstance(axes, int):
+    if np.ndim(axes) == 0:
         axes = (range(np.ndim(a) - axes, np.ndim(a)), range(axes))
     of_a, of_b = (
         [axis % n for axis in np.ravel(summed).tolist()]
@@ -78,6 +78,10 @@ def _(
     return np.sum(np.diagonal(a, offset, axis1, axis2), axis=-1)
 
 
+_LETTERS = ascii_uppercase + ascii_lowercase
+"""In the order in which numpy.einsum numbers them."""
+
+
 @expanded(np.einsum)
 def _(*operands: Any, **kwargs: Any) -> Array:
     """Every form of the call, as explicit subscripts without an ellipsis."""
@@ -88,7 +92,7 @@ def _(*operands: Any, **kwargs: Any) -> Array:
     else:
         arrays = list(operands[: len(operands) // 2 * 2 : 2])
         lists = [
-            "".join("..." if i is Ellipsis else ascii_letters[i] for i in item)
+            "".join("..." if i is Ellipsis else _LETTERS[i] for i in item)
             for item in operands[1::2] + operands[len(arrays) * 2 :]
         ]
         subscripts = ",".join(lists[: len(arrays)]) + "".join(
@@ -99,7 +103,7 @@ def _(*operands: Any, **kwargs: Any) -> Array:
     if not arrow:
         once = {letter for letter in inputs if inputs.count(letter) == 1 and letter.isalpha()}
         output = ("..." if "..." in inputs else "") + "".join(sorted(once))
-    unused = [letter for letter in ascii_letters if letter not in subscripts]
+    unused = [letter for letter in _LETTERS if letter not in subscripts]
     dots = [np.ndim(x) - len(t.replace("...", "")) for x, t in zip(arrays, terms, strict=True)]
     most = max((n for n, term in zip(dots, terms, strict=True) if "..." in term), default=0)
     letters = "".join(unused[:most])
@@ -114,7 +118,7 @@ def _einsum(subscripts: str, *operands: Array, **kwargs: Any) -> Array:
 
 @derivative(_einsum)
 def _(
-    c: Array, y: Array, subscripts: str, *operands: Array, optimize: Any = False, **kwargs: Any
+    c: Array, y: Array, subscripts: str, *operands: Array, optimize: Any = False, **_: Any
 ) -> tuple[Array | None, ...]:
     inputs, output = subscripts.split("->")
     terms = inputs.split(",")
@@ -134,14 +138,15 @@ def _(
             if size == 1 and sizes[letter] != 1:
                 continue  # broadcast: summed over
             if letter in wanted:  # a diagonal: the cotangent is zero off it
-                other = next(x for x in ascii_letters if x not in subscripts + wanted)
+                other = next(x for x in _LETTERS if x not in subscripts + wanted)
                 given.append((letter + other, np.eye(size, dtype=y.dtype)))
                 wanted += other
-            else:  # the ones say the size, if nothing else does
-                given.append((letter, np.ones(size, dtype=y.dtype)))
-                wanted += letter
+                continue
+            wanted += letter
+            if not any((letter, size) in zip(t, np.shape(x), strict=True) for t, x in given):
+                given.append((letter, np.ones(size, dtype=y.dtype)))  # which say the size
         contraction = ",".join(term for term, _ in given) + "->" + wanted
-        result = np.einsum(contraction, *(x for _, x in given), optimize=optimize)
+        result = np.einsum(contraction, *(x for _, x in given), optimize=bool(optimize))
         return np.reshape(result, np.shape(operands[k]))
 
     return (None, *(cotangent_of(k) for k in range(len(operands))))

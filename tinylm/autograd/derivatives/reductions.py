@@ -37,7 +37,8 @@ def _(
     c: Array, y: Array, a: Array, axis: Any = None, dtype: Any = None, out: Any = None,
     keepdims: bool = False,
 ) -> Array:  # fmt: skip
-    return np.broadcast_to(_spread(c, axis, keepdims) / max(_count(a, axis), 1), np.shape(a))
+    # times the share, since float16 cannot hold a count of 70,000
+    return np.broadcast_to(_spread(c, axis, keepdims) * (1 / max(_count(a, axis), 1)), np.shape(a))
 
 
 @derivative(np.prod)
@@ -113,7 +114,8 @@ def _vector_norm(modulus: Array, order: Any, axes: tuple[int, ...], keepdims: bo
         return np.min(modulus, axis=axes, keepdims=keepdims)
     if order == 0:  # a count of elements, with zero gradient
         return np.sum(modulus * 0, axis=axes, keepdims=keepdims)
-    return np.sum(modulus**order, axis=axes, keepdims=keepdims) ** (1 / order)
+    powers = np.sum(modulus**order, axis=axes, keepdims=keepdims)
+    return np.where(powers == 0, 0, np.where(powers == 0, 1, powers) ** (1 / order))
 
 
 def _matrix_norm(modulus: Array, order: Any, axes: tuple[int, ...], keepdims: bool) -> Array:

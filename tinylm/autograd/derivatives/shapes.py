@@ -10,7 +10,7 @@ import numpy as np
 
 from tinylm.autograd.derivatives.teach import composed, derivative, expanded
 from tinylm.autograd.rules import EXPANSIONS, RULES, Array, Rule, unbroadcast
-from tinylm.autograd.tracing import astype, stop_gradient, traceable
+from tinylm.autograd.tracing import Tracer, astype, stop_gradient, traceable
 
 derivative(np.reshape)(
     lambda c, y, a, shape=None, order="C", *, newshape=None, copy=None: np.reshape(
@@ -90,6 +90,21 @@ def _(tup: Any) -> Array:
 def _(tup: Any) -> Array:
     rows = [np.atleast_1d(x) for x in tup]
     return np.concatenate(rows, axis=0 if rows[0].ndim == 1 else 1)
+
+
+@expanded(np.full_like)
+def _(a: Array, fill_value: Any, dtype: Any = None, **kwargs: Any) -> Any:
+    blank = np.empty_like(stop_gradient(a), dtype, **kwargs)
+    if type(fill_value) is Tracer:
+        return astype(np.broadcast_to(fill_value, blank.shape), blank.dtype)
+    return np.full_like(blank, fill_value)
+
+
+if hasattr(np, "astype"):  # NumPy 2.1
+
+    @expanded(np.astype)
+    def _(x: Array, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Array:
+        return astype(x, dtype)
 
 
 # Elements moved.

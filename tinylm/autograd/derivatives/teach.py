@@ -54,7 +54,8 @@ def derivative(function: Any) -> Callable[..., Any]:
         raise TypeError(f"derivative of {function!r}: wanted a function")
 
     def teach(*rules: Any) -> Any:
-        if not rules or not all(rule is None or callable(rule) for rule in rules):
+        some = any(callable(rule) for rule in rules)
+        if not some or not all(rule is None or callable(rule) for rule in rules):
             raise TypeError(f"the derivative of {title(function)}: wanted functions, got {rules!r}")
         taught = function if _dispatched(function) else traceable(function)
         elementwise = isinstance(taught, np.ufunc) and taught.signature is None
@@ -112,6 +113,7 @@ def expanded(function: Any) -> Callable[..., Any]:
     """Decorate what stands for `function` on Tracers, its value included."""
 
     def teach(expansion: Callable[..., Any]) -> Callable[..., Any]:
+        expansion.__qualname__ = title(function)  # what Python says of a wrong call
         EXPANSIONS[function] = expansion
         return expansion
 
