@@ -88,3 +88,26 @@ def test_impossible_logits_are_never_drawn(rng):
 def test_impossible_calls(arguments, message):
     with pytest.raises(ValueError, match=f"generate: .*{message}"):
         tl.generate(Fixed([0.0]), None, **{"prompt_ids": [0], "max_new_tokens": 1, **arguments})
+
+
+def test_top_p_takes_the_fewest(rng):
+    model = Fixed(np.log([0.25, 0.5, 0.25]))
+    drawn = tl.generate(model, None, np.zeros((200, 1), int), 1, top_p=0.5, rng=rng)[:, 1]
+    assert set(drawn.tolist()) == {1}
+    drawn = tl.generate(model, None, np.zeros((200, 1), int), 1, top_p=0.51, rng=rng)[:, 1]
+    assert set(drawn.tolist()) == {0, 1}
+    drawn = tl.generate(model, None, np.zeros((200, 1), int), 1, top_k=2, top_p=0.6, rng=rng)[:, 1]
+    assert set(drawn.tolist()) == {1}, "of the two, the likeliest has 2/3"
+
+
+def test_temperatures_of_next_to_nothing(rng):
+    for logits in ([-3.0, -1.0, -2.0], [1.0, 3.0, 2.0]):
+        drawn = tl.generate(Fixed(np.array(logits)), None, [0], 5, temperature=1e-320, rng=rng)
+        assert drawn.tolist() == [0, 1, 1, 1, 1, 1]
+
+
+def test_logits_that_are_not_numbers():
+    for logits in ([np.nan, 0.0], [-np.inf, -np.inf], [np.inf, 0.0]):
+        for temperature in (0.0, 1.0):
+            with pytest.raises(ValueError, match="logits are not finite"):
+                tl.generate(Fixed(np.array(logits)), None, [0], 1, temperature=temperature)

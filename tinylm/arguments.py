@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import difflib
 import math
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -92,15 +94,23 @@ PROBABILITY = _number(float, lambda x: 0 < x <= 1, "a number in (0, 1]")
 
 def duration(text: str) -> float:
     """Seconds of a duration such as 90s, 2m, 1h or 90."""
-    units = {"s": 1, "m": 60, "h": 3600}
-    try:
-        seconds = float(text.rstrip("smh") if text[-1:] in units else text)
-        seconds *= units.get(text[-1:], 1)
-    except ValueError:
-        seconds = -1
-    if not 1 <= seconds < math.inf:
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)([smh]?)", text)
+    seconds = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0
+    if seconds < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: wanted a time such as 90s, 2m or 1h")
     return seconds
+
+
+def some(text: str) -> str:
+    """A text that is not empty, such as a path."""
+    if not text:
+        raise argparse.ArgumentTypeError("wanted a name or a path, not nothing")
+    return text
+
+
+def folder(text: str) -> Path:
+    """The path of a folder."""
+    return Path(some(text))
 
 
 # Commands.
@@ -114,30 +124,42 @@ def _train(commands: Any) -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--out", metavar="DIR", type=Path, help="where the run lies; a new folder in runs/")
+    add("--out", metavar="DIR", type=folder, help="where the run lies; a new folder in runs/")
     add(
         "--budget",
         metavar="TIME",
         type=duration,
         help="choose sizes and steps that take so long: 90s, 2m (the default), 1h",
     )
-    add("--resume", action="store_true", help="go on with the run, if there is one already")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, or the newest in runs/; begin it if there is none",
+    )
+    _add_settings(parser)
+    return parser
+
+
+def _add_settings(parser: Parser) -> None:
+    """A flag for every field of `Settings`; None where it is not given."""
     defaults = Settings()
 
     def setting(name: str, kind: Any, what: str, **more: Any) -> None:
         default = getattr(defaults, name)
-        shown = f"{what} ({default})" if default not in (None, False) else what
+        hidden = default is None or default is False or name.endswith("_every")
+        shown = what if hidden else f"{what} ({default})"
         kind = {"action": "store_true", "default": None} if kind is bool else {"type": kind}
-        add(f"--{name.replace('_', '-')}", help=shown, **kind, **more)
+        parser.add_argument(f"--{name.replace('_', '-')}", help=shown, **kind, **more)
 
     setting(
-        "data", str, "python-docs, python-code, tinyshakespeare, or the path of a text file or "
+        "data", some, "python-docs, python-code, tinyshakespeare, or the path of a text file or "
         "folder", metavar="NAME|PATH",
     )  # fmt: skip
     setting("validation", FRACTION, "largest share of the text held out")
     setting("tokenizer", str, "what a token is", choices=["char", "word"])
     setting("vocab_size", POSITIVE, "how many tokens at most, if they are words")
-    setting("layers", COUNT, "number of layers")
+    setting("clean", bool, "normalize characters, line ends and white space first")
+    setting("layers", POSITIVE, "number of layers")
     setting("heads", POSITIVE, "number of attention heads")
     setting("d_model", POSITIVE, "width of the model, a multiple of --heads")
     setting("context", POSITIVE, "context length in tokens")
@@ -150,8 +172,8 @@ def _train(commands: Any) -> Parser:
     setting("batch", POSITIVE, "windows in a step")
     setting("steps", POSITIVE, "how many steps, instead of a budget")
     setting("optimizer", str, "adamw, or sgd with momentum", choices=["adamw", "sgd"])
-    setting("lr", RATE, "peak learning rate; 0.4 / d_model for adamw, 0.3 for sgd")
-    setting("final_lr", RATE, "learning rate at the end of the cosine; a tenth of --lr")
+    setting("lr", RATE, "peak learning rate; 0.64 / d_model for adamw, 0.3 for sgd")
+    setting("final_lr", RATE, "learning rate at the end of the cosine; a hundredth of --lr")
     setting("warmup", COUNT, "steps of linear warm-up")
     setting("beta1", SHARE, "of AdamW")
     setting("beta2", SHARE, "of AdamW")
@@ -161,9 +183,8 @@ def _train(commands: Any) -> Parser:
     setting("shards", POSITIVE, "parts in which a batch is computed")
     setting("threads", POSITIVE, "how many parts are computed at the same time")
     setting("evaluate_every", POSITIVE, "steps; a tenth of all if not given")
-    setting("save_every", POSITIVE, "steps; as --evaluate-every if not given")
+    setting("save_every", POSITIVE, "steps; as often as it evaluates if not given")
     setting("seed", COUNT, "of everything that is random")
-    return parser
 
 
 def _evaluate(commands: Any) -> Parser:
@@ -173,8 +194,10 @@ def _evaluate(commands: Any) -> Parser:
         description="Perplexity of a trained model, beside n-gram models.",
         allow_abbrev=False,
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="the folder of a run")
-    parser.add_argument("--data", metavar="NAME|PATH", help="another text; all of it is measured")
+    parser.add_argument("run", metavar="RUN", type=folder, help="the folder of a run")
+    parser.add_argument(
+        "--data", metavar="NAME|PATH", type=some, help="another corpus; all of it is measured"
+    )
     return parser
 
 
@@ -186,7 +209,7 @@ def _sample(commands: Any) -> Parser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("run", metavar="RUN", type=Path, help="the folder of a run")
+    add("run", metavar="RUN", type=folder, help="the folder of a run")
     add("--prompt", metavar="TEXT", help="what it continues; a new line if not given")
     add("--tokens", type=COUNT, default=400, help="how many tokens it writes (400)")
     add("--temperature", type=RATE, default=0.8, help="0 takes the likeliest token (0.8)")
@@ -202,11 +225,8 @@ def _settings(parser: Parser, arguments: argparse.Namespace) -> tuple[Settings, 
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if arguments.steps and arguments.budget:
         parser.error("--steps and --budget: give one of them")
-    if "data" in given and Path(given["data"]).exists():
+    if "data" in given and os.path.exists(given["data"]):  # noqa: PTH110  # never raises
         given["data"] = str(Path(given["data"]).resolve())  # so that it is found from elsewhere
-    if "steps" in given or "evaluate_every" in given:
-        given.setdefault("evaluate_every", -(-given.get("steps", 0) // 10))
-        given.setdefault("save_every", given["evaluate_every"])
     settings = Settings(**given)
     try:
         settings.model(vocab_size=1)

@@ -10,6 +10,8 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,12 +19,22 @@ from pathlib import Path
 import numpy as np
 
 from tinylm.arguments import parse
+from tinylm.files import held
 from tinylm.generation import generate
 from tinylm.planning import fit_to_budget, seconds_per_step
-from tinylm.report import Status, picture, plan, table, written
-from tinylm.run import CHECKPOINT, CURVE, Corpus, Run, load_model
+from tinylm.report import ENOUGH, Status, picture, plan, table, written
+from tinylm.run import (
+    CHECKPOINT,
+    CURVE,
+    Corpus,
+    Run,
+    load_model,
+    read_checkpoint,
+    texts_of,
+    uninterrupted,
+)
 from tinylm.settings import Settings
-from tinylm.text import JOIN, documents
+from tinylm.text import JOIN
 
 DEFAULT_BUDGET = 120.0
 
@@ -31,11 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that lacks a character shows a ?
         sys.stdout.reconfigure(errors="replace")
-    arguments = parse(sys.argv[1:] if argv is None else argv)
-    command = {"train": train, "evaluate": evaluate, "sample": sample}[arguments.command]
     try:
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+        command = {"train": train, "evaluate": evaluate, "sample": sample}[arguments.command]
         command(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("tinylm: interrupted", file=sys.stderr)
         return 130
@@ -51,27 +64,42 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train(arguments: argparse.Namespace) -> None:
     """Train a model, or go on with one; print how it does beside its rivals."""
-    folder = arguments.out or _default_folder(arguments.settings.data, arguments.resume)
+    folder = arguments.out or _default_folder(arguments)
     there = (folder / CHECKPOINT).exists()
     if there and not arguments.resume:
         raise ValueError(f"{folder} holds a run already: --resume goes on with it")
-    if there:
-        run, step_seconds = _resumed(folder, arguments)
-    else:
+    if not there:
+        _check_folder(folder, arguments.settings.data)
         run, step_seconds = _begun(arguments)
-    print(plan(run, folder, step_seconds), flush=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    with held(folder):
+        if there:
+            run, step_seconds = _resumed(folder, arguments)
+        elif (folder / CHECKPOINT).exists():
+            raise ValueError(f"{folder}: another process has trained here meanwhile")
+        print(plan(run, folder, step_seconds), flush=True)
+        _to_the_end(run, folder)
+        print(f"\n{table(run.model, run.trainer.params, run.corpus, ENOUGH)}")
+        print(f"\nA sample:\n{written(run, tokens=500)}\n")
+        drawn = ", curve.png" if picture(run, folder / "curve.png") else ""
+    print(f"The run lies in {folder} ({CHECKPOINT}, {CURVE}{drawn}). It writes more with:")
+    print(f"  tinylm sample {shlex.quote(str(folder))}")
+
+
+def _to_the_end(run: Run, folder: Path) -> None:
+    """Train; whatever stops it, what was trained so far is saved or was before."""
     status = Status(run)
     try:
         run.train(folder, status.after_step, status.after_evaluation)
-    except KeyboardInterrupt:
-        status.clear()
-        run.save(folder)
-        print(
-            f"Interrupted after step {run.trainer.steps:,} of {run.settings.steps:,}, and saved. "
-            f"Go on with: tinylm train --resume --out {folder}"
-        )
-        raise
-    except BrokenPipeError:
+    except (KeyboardInterrupt, BrokenPipeError) as stopped:
+        with contextlib.suppress(KeyboardInterrupt), uninterrupted():  # whoever asks twice
+            run.save(folder)
+        if isinstance(stopped, KeyboardInterrupt):
+            status.clear()
+            print(
+                f"Interrupted after step {run.trainer.steps:,} of {run.settings.steps:,}, and "
+                f"saved. Go on with: tinylm train --resume --out {shlex.quote(str(folder))}"
+            )
         raise
     except OSError as error:
         status.clear()
@@ -81,28 +109,46 @@ def train(arguments: argparse.Namespace) -> None:
         status.clear()
         raise ArithmeticError(f"{error}{_what_stays(folder)}") from None
     status.clear()
-    print(f"\n{table(run.model, run.trainer.params, run.corpus)}")
-    print(f"\nA sample:\n{written(run, tokens=500)}\n")
-    drawn = ", curve.png" if picture(run, folder / "curve.png") else ""
-    print(f"The run lies in {folder} ({CHECKPOINT}, {CURVE}{drawn}). It writes more with:")
-    print(f"  tinylm sample {folder} --prompt 'The '")
 
 
 def _what_stays(folder: Path) -> str:
     """What a failure leaves to go on with."""
     with contextlib.suppress(OSError, ValueError):
-        steps = Run.resume(folder).trainer.steps
+        steps = read_checkpoint(folder)[2]["steps"]
         return f"; the last good checkpoint, of step {steps}, stays in {folder}"
     return ""
 
 
-def _default_folder(data: str, resume: bool) -> Path:
-    """The run to go on with, or the first of runs/NAME, runs/NAME-2, ... that is free."""
-    name = Path(data).stem or "run"
-    folders = [Path("runs") / name]
-    while folders[-1].exists():
-        folders.append(Path("runs") / f"{name}-{len(folders) + 1}")
-    return folders[-2] if resume and len(folders) > 1 else folders[-1]
+def _default_folder(arguments: argparse.Namespace) -> Path:
+    """The newest run to go on with, or the first of runs/NAME, runs/NAME-2, ... that is free."""
+    name = Path(arguments.settings.data).stem or "run"
+    if arguments.resume:
+        pattern = rf"{re.escape(name)}(-\d+)?" if "data" in arguments.given else ".*"
+        runs = [
+            path.parent
+            for path in sorted(Path("runs").glob(f"*/{CHECKPOINT}"), key=os.path.getmtime)
+            if re.fullmatch(pattern, path.parent.name)
+        ]
+        if runs:
+            return runs[-1]
+    folder, number = Path("runs") / name, 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{number}"
+    return folder
+
+
+def _check_folder(folder: Path, data: str) -> None:
+    """Whether a run can lie in a folder, before anything is computed for it."""
+    above = folder.absolute()
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        raise NotADirectoryError(f"cannot write to {folder}: {above} is not a folder")
+    if not os.access(above, os.W_OK):
+        raise PermissionError(f"cannot write to {folder}: no permission in {above}")
+    if folder.resolve().is_relative_to(Path(data).resolve()) and Path(data).is_dir():
+        raise ValueError(f"{folder} lies in {data}, which would change it: wanted another --out")
 
 
 def _begun(arguments: argparse.Namespace) -> tuple[Run, float]:
@@ -114,9 +160,6 @@ def _begun(arguments: argparse.Namespace) -> tuple[Run, float]:
     settings, step_seconds = fit_to_budget(
         settings, corpus, arguments.budget or DEFAULT_BUDGET, arguments.given
     )
-    if "evaluate_every" not in arguments.given:
-        every = -(-settings.steps // 10)
-        settings = dataclasses.replace(settings, evaluate_every=every, save_every=every)
     return Run(settings, corpus), step_seconds
 
 
@@ -136,12 +179,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     model, params, tokenizer, settings, fingerprint = load_model(arguments.run)
     corpus = Corpus.read(settings, tokenizer, fingerprint)
     if arguments.data is not None:
-        text = JOIN.join(documents(arguments.data))
+        text = JOIN.join(texts_of(arguments.data, settings))
         ids = tokenizer.encode(text)
         if ids.size < 2:
             raise ValueError(f"{arguments.data}: {ids.size} tokens: wanted two or more")
         corpus = dataclasses.replace(corpus, validation_text=text, validation=ids)
-    print(table(model, params, corpus))
+    print(table(model, params, corpus, what=arguments.data or "held-out text"))
 
 
 def sample(arguments: argparse.Namespace) -> None:

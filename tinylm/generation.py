@@ -37,7 +37,8 @@ def generate(
         generation", section 5.
     top_p : float, optional
         Draw among the fewest likeliest tokens that have together at least this probability:
-        Holtzman et al. 2020, "The curious case of neural text degeneration", section 3.1.
+        Holtzman et al. 2020, "The curious case of neural text degeneration", section 3.1. With
+        `top_k`, their probability among those k.
     rng : numpy.random.Generator, optional
         Draws the tokens; a fresh one if not given.
 
@@ -49,7 +50,7 @@ def generate(
     Raises
     ------
     ValueError
-        If the prompt is empty or a number is out of its range.
+        If the prompt is empty, a number is out of its range, or the logits are not numbers.
 
     Examples
     --------
@@ -88,12 +89,17 @@ def next_token(
     rng: np.random.Generator,
 ) -> Any:
     """Draw one token for each row of logits, shape (..., V) -> (...)."""
+    if not np.isfinite(np.max(logits, axis=-1)).all():
+        raise ValueError("generate: the model's logits are not finite")
     if temperature == 0:
         return np.argmax(logits, axis=-1)
     order = np.argsort(-logits, axis=-1, kind="stable")
-    probabilities = softmax(np.take_along_axis(logits, order, axis=-1) / temperature)
+    below = np.take_along_axis(logits, order, axis=-1) - np.max(logits, axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):  # a temperature of next to nothing
+        below /= temperature
     if top_k is not None:
-        probabilities[..., top_k:] = 0
+        below[..., top_k:] = -np.inf
+    probabilities = softmax(below)
     if top_p is not None:  # a token stays if those before it have not reached top_p
         probabilities[np.cumsum(probabilities, axis=-1) - probabilities >= top_p] = 0
     cumulative = np.cumsum(probabilities, axis=-1)

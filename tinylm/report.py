@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from pathlib import Path
@@ -10,12 +11,16 @@ from typing import Any
 import numpy as np
 
 from tinylm.evaluation import NGram, perplexity
+from tinylm.files import write_atomically
 from tinylm.generation import generate
 from tinylm.run import Corpus, Run
 from tinylm.version import __version__
 
 RIVALS = (1, 2, 3, 4, 5, 7)
 """Orders of the n-gram models that stand beside every figure."""
+
+ENOUGH = 250_000
+"""Tokens over which the table at the end of training is taken; `tinylm evaluate` takes them all."""
 
 
 def plan(run: Run, folder: Path, step_seconds: float) -> str:
@@ -56,7 +61,7 @@ class Status:
     """Progress: a line that moves on a terminal, plain lines elsewhere."""
 
     def __init__(self, run: Run) -> None:
-        self.moving = sys.stdout.isatty()
+        self.moving = sys.stdout is not None and sys.stdout.isatty()
         self.began = time.perf_counter()
         self.first = run.trainer.steps
         self.shown = 0.0
@@ -92,23 +97,29 @@ def written(run: Run, tokens: int) -> str:
     """A sample of the model, drawn with a generator of its own."""
     prompt = run.corpus.training[:1]
     rng = np.random.default_rng([run.settings.seed, run.trainer.steps])
-    ids = generate(run.model, run.trainer.params, prompt, tokens, temperature=0.8, rng=rng)
+    with np.errstate(all="ignore"):
+        ids = generate(run.model, run.trainer.params, prompt, tokens, temperature=0.8, rng=rng)
     return run.corpus.tokenizer.decode(ids[1:])
 
 
-def table(model: Any, params: Any, corpus: Corpus) -> str:
+def table(
+    model: Any, params: Any, corpus: Corpus, limit: int | None = None, what: str = "held-out text"
+) -> str:
     """Perplexity on the held-out text: the n-gram models, then the model."""
-    ids = corpus.validation
-    predicted = len(corpus.validation_text) - len(corpus.tokenizer.decode(ids[:1]))
-    rival = NGram(corpus.training, max(RIVALS), model.vocab_size)
-    rows = [(f"{n}-gram, Kneser-Ney", rival.perplexity(ids, n)) for n in RIVALS]
+    ids = corpus.validation[:limit]
+    shortened = f" (of {corpus.validation.size:,})" if ids.size < corpus.validation.size else ""
+    text = corpus.tokenizer.decode(ids) if shortened else corpus.validation_text
+    predicted = len(text) - len(corpus.tokenizer.decode(ids[:1]))
+    orders = [n for n in RIVALS if n <= corpus.training.size]
+    rival = NGram(corpus.training, max(orders), model.vocab_size)
+    rows = [(f"{n}-gram, Kneser-Ney", rival.perplexity(ids, n)) for n in orders]
     context = model.context_length
     rows.append((f"GPT, windows of {context}", perplexity(model, params, ids)))
     if context > 1:
         half = context - context // 2
         rows.append((f"GPT, {half} or more before", perplexity(model, params, ids, context // 2)))
     lines = [
-        f"On {predicted:,} characters of held-out text, {rows[0][1].tokens:,} tokens:",
+        f"On {predicted:,} characters of {what}, {rows[0][1].tokens:,} tokens{shortened}:",
         "",
         f"{'':24}{'nats a token':>14}{'perplexity':>12}{'bits a character':>18}",
     ]
@@ -127,10 +138,13 @@ def picture(run: Run, path: Path) -> bool:
     except ImportError:
         return False
     figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="nats a token", title=run.settings.data)
+    title = run.settings.data.encode("ascii", "replace").decode()  # what every font can show
+    axes = figure.add_subplot(xlabel="step", ylabel="nats a token", title=title)
     steps = [row["step"] for row in run.curve]
     for part in ("training", "validation"):
         axes.plot(steps, [row[part] for row in run.curve], label=part)
     axes.legend()
-    figure.savefig(path, dpi=120)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=120)
+    write_atomically(path, [drawn.getvalue()])
     return True

@@ -8,6 +8,7 @@ and `curve.csv`, which is written from it.
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -28,6 +29,7 @@ from tinylm.text import (
     CharTokenizer,
     Tokenizer,
     WordTokenizer,
+    clean,
     documents,
     fingerprint,
     load_tokenizer,
@@ -35,7 +37,9 @@ from tinylm.text import (
 )
 from tinylm.training import (
     CheckpointError,
+    NonFiniteError,
     Trainer,
+    first_not_finite,
     load,
     save,
 )
@@ -43,6 +47,8 @@ from tinylm.training import (
 FORMAT = "tinylm run 1"
 CHECKPOINT = "checkpoint.safetensors"
 CURVE = "curve.csv"
+COLUMNS = ("step", "seconds", "training", "validation")
+"""Of the curve: steps made, seconds taken, mean training loss since the last row, held-out loss."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Corpus:
         A tokenizer knows every character of the corpus, and the words of the training text.
         Raises ValueError if a fingerprint is expected and the text has another.
         """
-        texts = documents(settings.data)
+        texts = texts_of(settings.data, settings)
         training, validation = split(texts, settings.validation)
         found = fingerprint(training + validation)
         if expected not in (None, found):
@@ -87,6 +93,12 @@ class Corpus:
             tokenizer.encode(training),
             tokenizer.encode(validation),
         )
+
+
+def texts_of(data: str, settings: Settings) -> list[str]:
+    """The documents of a corpus, as a run with these settings reads them."""
+    texts = documents(data)
+    return [clean(text) for text in texts] if settings.clean else texts
 
 
 class Run:
@@ -150,18 +162,20 @@ class Run:
         nest, settings, told = read_checkpoint(folder)
         for partial in folder.glob(f".{CHECKPOINT}.*"):  # of a save that was killed
             partial.unlink(missing_ok=True)
-        corpus = Corpus.read(settings, load_tokenizer(told["tokenizer"]), told["fingerprint"])
-        run = cls(settings, corpus)
         path = folder / CHECKPOINT
-        run.trainer.params = _fitting(nest.get("params"), run.trainer.params, path)
-        run.trainer.optimizer_state = _fitting(
-            nest.get("optimizer", {}), run.trainer.optimizer_state, path
-        )
-        run.trainer.steps = told["steps"]
-        if run.trainer.rng is not None:
-            run.trainer.rng.bit_generator.state = told["generator"]
-        run.batches.restore(told["batches"])
-        run.curve, run.recent, run.seconds = told["curve"], told["recent"], told["seconds"]
+        with _damage_named(path):
+            tokenizer, expected = load_tokenizer(told["tokenizer"]), str(told["fingerprint"])
+        run = cls(settings, Corpus.read(settings, tokenizer, expected))
+        trainer = run.trainer
+        trainer.params = _fitting(nest.get("params"), trainer.params, path)
+        trainer.optimizer_state = _fitting(nest.get("optimizer", {}), trainer.optimizer_state, path)
+        with _damage_named(path):
+            trainer.steps = told["steps"]
+            if trainer.rng is not None:
+                trainer.rng.bit_generator.state = told["generator"]
+            run.batches.restore(told["batches"])
+            run.curve = [{column: row[column] for column in COLUMNS} for row in told["curve"]]
+            run.recent, run.seconds = list(told["recent"]), float(told["seconds"])
         return run
 
     def save(self, folder: Path) -> None:
@@ -176,7 +190,7 @@ class Run:
             nest,
             format=FORMAT,
             settings=asdict(self.settings),
-            tokenizer={"kind": self.corpus.tokenizer.kind, **self.corpus.tokenizer.state()},
+            tokenizer=self.corpus.tokenizer.labelled(),
             fingerprint=self.corpus.fingerprint,
             steps=trainer.steps,
             generator=None if trainer.rng is None else trainer.rng.bit_generator.state,
@@ -185,9 +199,8 @@ class Run:
             recent=self.recent,
             seconds=self.seconds,
         )
-        columns = ["step", "seconds", "training", "validation"]
-        rows = [",".join(columns)] + [
-            ",".join(f"{row[c]:.6g}" for c in columns) for row in self.curve
+        rows = [",".join(COLUMNS)] + [
+            ",".join(f"{row[column]:.6g}" for column in COLUMNS) for row in self.curve
         ]
         write_atomically(folder / CURVE, ["\n".join(rows).encode() + b"\n"])
 
@@ -203,12 +216,14 @@ class Run:
         `save` then writes the state after the last whole step.
         """
         settings, trainer = self.settings, self.trainer
+        evaluate_every, save_every = settings.intervals()
         evaluated = self.curve[-1]["step"] if self.curve else -1
         clock = time.perf_counter()
         if not (folder / CHECKPOINT).exists():  # from here on, there is something to resume
-            self.save(folder)
+            with uninterrupted():
+                self.save(folder)
         while True:
-            due = trainer.steps % settings.evaluate_every == 0 or trainer.steps == settings.steps
+            due = trainer.steps % evaluate_every == 0 or trainer.steps == settings.steps
             if due and evaluated != trainer.steps:
                 row = {"validation": self.quick_loss(), "step": trainer.steps}
                 with uninterrupted():
@@ -221,7 +236,7 @@ class Run:
                     evaluated = trainer.steps
                     self.save(folder)
                 after_evaluation(self)
-            elif trainer.steps % settings.save_every == 0:
+            elif trainer.steps % save_every == 0:
                 with uninterrupted():
                     self.save(folder)
             if trainer.steps >= settings.steps:
@@ -233,8 +248,26 @@ class Run:
             after_step(self)
 
     def quick_loss(self, limit: int = 16_384) -> float:
-        """Validation loss in nats a token, over the beginning of the validation text."""
-        return perplexity(self.model, self.trainer.params, self.corpus.validation[:limit]).nll
+        """Validation loss in nats a token, over the beginning of the validation text.
+
+        Raises
+        ------
+        NonFiniteError
+            If it is not finite.
+        """
+
+        def measured() -> float:
+            ids = self.corpus.validation[:limit]
+            return perplexity(self.model, self.trainer.params, ids).nll
+
+        with np.errstate(all="ignore"):  # what is not finite is looked for here
+            loss = measured()
+        if not math.isfinite(loss):
+            raise NonFiniteError(
+                f"step {self.trainer.steps}: the loss on the held-out text is {loss}; "
+                f"{first_not_finite(measured)}"
+            )
+        return loss
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, Any], Settings, dict[str, Any]]:
@@ -243,10 +276,13 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, Any], Settings, dict[str, A
     if not path.exists():
         raise CheckpointError(f"{folder}: there is no run here (no {CHECKPOINT})")
     nest, told = load(path)
-    known = {field.name for field in fields(Settings)}
-    if told.get("format") != FORMAT or not set(told["settings"]) <= known:
-        raise CheckpointError(f"{path}: not the checkpoint of a {FORMAT}")
-    return nest, Settings(**told["settings"]), told
+    with _damage_named(path):
+        known = {field.name for field in fields(Settings)}
+        if told["format"] != FORMAT or not set(told["settings"]) <= known:
+            raise ValueError("of another version")
+        settings = Settings(**told["settings"])
+        settings.model(vocab_size=1)
+    return nest, settings, told
 
 
 def load_model(folder: Path) -> tuple[GPT, Any, Tokenizer, Settings, str]:
@@ -258,11 +294,21 @@ def load_model(folder: Path) -> tuple[GPT, Any, Tokenizer, Settings, str]:
         If there is none, or it is damaged, or not that of this model.
     """
     nest, settings, told = read_checkpoint(folder)
-    tokenizer = load_tokenizer(told["tokenizer"])
-    model = settings.model(tokenizer.vocab_size)
+    with _damage_named(folder / CHECKPOINT):
+        tokenizer, fingerprint = load_tokenizer(told["tokenizer"]), str(told["fingerprint"])
+        model = settings.model(tokenizer.vocab_size)
     fresh = model.init(np.random.default_rng(0))
     params = _fitting(nest.get("params"), fresh, folder / CHECKPOINT)
-    return model, params, tokenizer, settings, told["fingerprint"]
+    return model, params, tokenizer, settings, fingerprint
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Say of a checkpoint whose metadata are not those of a run that they are not."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: not the checkpoint of a {FORMAT}: {error}") from None
 
 
 def _fitting(loaded: Any, wanted: Any, path: Path) -> Any:

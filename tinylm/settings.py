@@ -14,6 +14,7 @@ class Settings:
 
     data: str = "python-docs"
     validation: float = 0.1
+    clean: bool = False
     tokenizer: str = "char"
     vocab_size: int = 2000
     layers: int = 3
@@ -25,7 +26,7 @@ class Settings:
     norm: str = "layer"
     post_norm: bool = False
     untied: bool = False
-    dropout: float = 0.05
+    dropout: float = 0.0
     batch: int = 6
     steps: int = 2000
     optimizer: str = "adamw"
@@ -33,25 +34,33 @@ class Settings:
     final_lr: float | None = None
     warmup: int = 100
     beta1: float = 0.9
-    beta2: float = 0.95
+    beta2: float = 0.99
     momentum: float = 0.9
     weight_decay: float = 0.1
     clip: float = 1.0
     shards: int = 1
     threads: int = 1
-    evaluate_every: int = 200
-    save_every: int = 200
+    evaluate_every: int = 0
+    save_every: int = 0
     seed: int = 0
+
+    def intervals(self) -> tuple[int, int]:
+        """Steps between two evaluations, and between two saves.
+
+        What is not given: a tenth of all, and as often as it evaluates.
+        """
+        evaluate = self.evaluate_every or -(-self.steps // 10)
+        return evaluate, self.save_every or evaluate
 
     def rates(self) -> tuple[float, float]:
         """Peak and final learning rate.
 
-        What is not given: for AdamW a peak that falls with the width, as tuned at widths from 64
-        to 128; for SGD one that was tuned with momentum 0.9; and a tenth of the peak at the end.
+        What is not given: for AdamW a peak that falls with the width, for SGD one for a momentum
+        of 0.9, and a hundredth of the peak at the end; all tuned, see docs/recipes.md.
         """
-        usual = 0.4 / self.d_model if self.optimizer == "adamw" else 0.3
+        usual = 0.64 / self.d_model if self.optimizer == "adamw" else 0.3
         peak = usual if self.lr is None else self.lr
-        return peak, peak / 10 if self.final_lr is None else self.final_lr
+        return peak, peak / 100 if self.final_lr is None else self.final_lr
 
     def model(self, vocab_size: int) -> GPT:
         """The model of these sizes."""

@@ -13,21 +13,9 @@ from tinylm import cli, files, report
 from tinylm.run import CHECKPOINT, Corpus, Run, load_model
 
 SMALL = [
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--d-model",
-    "16",
-    "--context",
-    "16",
-    "--batch",
-    "4",
-    "--warmup",
-    "5",
-    "--lr",
-    "0.01",
-]
+    "--layers", "1", "--heads", "2", "--d-model", "16", "--context", "16", "--batch", "4",
+    "--warmup", "5", "--lr", "0.01",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -135,18 +123,16 @@ def test_a_budget_chooses_sizes_and_steps(run_main, text_file, monkeypatch):
 
 
 def test_a_terminal_sees_a_moving_line(text_file, tmp_path, monkeypatch, capsys):
+    shows = report.Status.after_step
+
+    def always_shows(status, run):
+        status.shown = 0
+        shows(status, run)
+
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(report.Status, "after_step", lambda self, run: (setattr(self, "shown", 0), real(self, run)), raising=True) if (real := report.Status.after_step) else None  # fmt: skip
-    command = [
-        "train",
-        "--data",
-        str(text_file),
-        "--out",
-        str(tmp_path / "run"),
-        "--steps",
-        "10",
-        *SMALL,
-    ]
+    monkeypatch.setattr(report.Status, "after_step", always_shows)
+    command = ["train", "--data", str(text_file), "--out", str(tmp_path / "run"), "--steps", "10"]
+    command += SMALL
     assert cli.main(command) == 0
     output = capsys.readouterr().out
     assert re.search(r"\r\x1b\[Kstep 9 of 10  loss \d\.\d{3}  \d+ s left\r", output)
@@ -167,6 +153,9 @@ def test_a_terminal_sees_a_moving_line(text_file, tmp_path, monkeypatch, capsys)
         ("train --steps 1.5", "argument --steps: '1.5': wanted a whole number"),
         ("train --budget soon", "argument --budget: 'soon': wanted a time such as 90s, 2m or 1h"),
         ("train --budget 0s", "argument --budget: '0s'"),
+        ("train --data= --steps 3", "argument --data: wanted a name or a path"),
+        ("train --out=", "argument --out: wanted a name or a path"),
+        ("train --layers 0", "argument --layers: '0': wanted a whole number, at least 1"),
         ("train --dropout 1", "argument --dropout: '1': wanted a number in [0, 1)"),
         ("train --validation 1", "argument --validation: '1': wanted a number in (0, 1)"),
         ("train --optimizer adam", "argument --optimizer: invalid choice: 'adam'"),
@@ -252,7 +241,8 @@ def test_a_folder_that_cannot_be_written(run_main, text_file, tmp_path):
         "train", "--data", text_file, "--out", "file/run", "--steps", 5, *SMALL
     )
     assert code == 1
-    assert errors == ["tinylm: cannot write to file/run: Not a directory"]
+    assert re.fullmatch("tinylm: cannot write to file/run: .*file is not a folder", errors[0])
+    assert not list(tmp_path.glob("runs"))
 
 
 def test_a_run_is_not_overwritten(run_main, trained, text_file):
@@ -287,20 +277,8 @@ def test_a_disk_that_is_full_while_saving(run_main, text_file, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite(run_main, text_file):
-    command = (
-        "train",
-        "--data",
-        text_file,
-        "--out",
-        "run",
-        "--steps",
-        60,
-        "--clip",
-        0,
-        *SMALL[:-2],
-        "--lr",
-        "1e30",
-    )
+    command = ["train", "--data", text_file, "--out", "run", "--steps", 60, "--clip", 0]
+    command += [*SMALL[:-1], "1e30"]
     code, _, errors = run_main(*command)
     assert code == 1
     assert len(errors) == 1
@@ -397,3 +375,70 @@ def test_another_corpus_is_noticed(run_main, text_file, tmp_path):
     assert re.search(
         "moving.txt is not the text that the run began with: the sha256 was", errors[0]
     )
+
+
+def test_a_loss_that_grows_without_bound(run_main, text_file):
+    """Measured on the held-out text, where no step would have stopped it."""
+    command = ["train", "--data", text_file, "--out", "run", "--steps", 60, "--clip", 0]
+    command += ["--evaluate-every", 1, "--warmup", 0, *SMALL[:-4], "--lr", "1e20"]
+    code, _, errors = run_main(*command)
+    assert code == 1
+    assert len(errors) == 1
+    assert re.search(r"step \d+: .*the last good checkpoint, of step \d+, stays in run", errors[0])
+    command[-1] = 300
+    command[command.index("--out") + 1] = "large"
+    command[command.index("--steps") + 1] = 1
+    code, output, errors = run_main(*command)
+    assert (code, errors) == (0, [])
+    assert "A sample:" in output
+
+
+def test_the_run_may_not_lie_in_its_own_text(run_main, text_file, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text(text_file.read_text())
+    code, _, errors = run_main(
+        "train", "--data", "notes", "--out", "notes/run", "--steps", 5, *SMALL
+    )
+    assert code == 1
+    assert "notes/run lies in" in errors[0]
+    assert not Path("notes/run").exists()
+
+
+def test_data_that_cannot_be_looked_at(run_main):
+    for data, message in (("a" * 300, "File name too long"), ("a\0b", "null byte")):
+        code, _, errors = run_main("train", "--data", data, "--steps", 5)
+        assert code == 1
+        assert len(errors) == 1
+        assert message in errors[0]
+
+
+def test_resume_compares_what_was_given_only(run_main, text_file):
+    begin = ["train", "--data", text_file, "--out", "run", "--steps", 6, *SMALL]
+    assert run_main(*begin, "--evaluate-every", 4)[0] == 0
+    assert run_main("train", "--out", "run", "--resume", "--steps", 6)[0] == 0
+    assert run_main("train", "--out", "run", "--resume", "--evaluate-every", 4)[0] == 0
+    code, _, errors = run_main("train", "--out", "run", "--resume", "--evaluate-every", 5)
+    assert (code, errors) == (1, ["tinylm: run was begun with --evaluate-every 4, not 5"])
+
+
+def test_two_processes_do_not_share_a_folder(run_main, text_file):
+    command = ["train", "--data", text_file, "--out", "run", "--steps", 5, "--resume", *SMALL]
+    assert run_main(*command)[0] == 0
+    with files.held(Path("run")):
+        code, _, errors = run_main(*command)
+    assert (code, errors) == (1, ["tinylm: run: another process is training here"])
+
+
+def test_evaluation_of_a_folder_takes_every_file(run_main, trained, text_file, tmp_path):
+    (tmp_path / "more").mkdir()
+    text = text_file.read_text()
+    (tmp_path / "more" / "a.txt").write_text(text[:3000])
+    (tmp_path / "more" / "b.txt").write_text(text[5000:7000])
+    code, output, _ = run_main("evaluate", trained, "--data", "more")
+    assert code == 0
+    assert output.startswith("On 5,001 characters of more, 5,001 tokens:")
+
+
+def test_no_output_at_all(run_main, trained, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["sample", str(trained), "--tokens", "3"]) == 0

@@ -44,5 +44,7 @@ def test_impossible_calls():
         for wrong in (([], []), ([1], [1, 2]), ([[1]], [[1]])):
             with pytest.raises(ValueError, match="wanted two rows of one length, not empty"):
                 measure(*wrong)
+        with pytest.raises(ValueError, match="predicted holds int64, actual holds <U1: wanted one"):
+            measure([1, 2], ["1", "2"])
     with pytest.raises(ValueError, match="average='weighted': wanted 'macro', 'micro' or None"):
         tl.f1([1], [1], "weighted")

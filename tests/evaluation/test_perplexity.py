@@ -67,6 +67,7 @@ def test_units():
     assert measured.perplexity == pytest.approx(4)
     assert measured.bits_per_token == pytest.approx(2)
     assert measured.bits_per_character(20) == pytest.approx(3)
+    assert Perplexity(nll=1e4, tokens=1).perplexity == math.inf
 
 
 def test_uniform_and_certain_models():

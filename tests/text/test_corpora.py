@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import socket
 import threading
 from dataclasses import replace
 
@@ -91,6 +92,12 @@ def test_split():
     for wrong in (0, 1, -0.5):
         with pytest.raises(ValueError, match=r"wanted 0 < fraction < 1"):
             split(texts, wrong)
+    few = [f"{i}" * 40_000 for i in range(8)]
+    training, validation = split(few, 0.1)
+    assert (len(training) - 7 * 2, len(validation)) == (288_000, 32_000), "the end of one"
+    training, validation = split(["a" * 9000, "b" * 9000, "c"], 0.1)
+    assert sorted(map(len, validation.split(corpora.JOIN))) == [1, 1799]
+    assert split(["aaaaaaaa", "bb"], 0.2) == ("aaaaaaaa", "bb"), "one that just fits"
     with pytest.raises(CorpusError, match="5 characters in 1 documents are too few to hold out 1%"):
         split(["short"], 0.01)
 
@@ -149,6 +156,28 @@ def test_another_file_is_not_kept(server, cache, monkeypatch, content):
     served.write_bytes(content)
     with pytest.raises(CorpusError, match="with the sha256 .* nothing was kept"):
         tl.corpus("tinyshakespeare")
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"junk\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nFi"]
+)
+def test_a_server_that_talks_nonsense(cache, monkeypatch, answer):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk():
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/input.txt"
+        monkeypatch.setattr(corpora, "TINYSHAKESPEARE", replace(corpora.TINYSHAKESPEARE, url=url))
+        with pytest.raises(CorpusError, match="could not be downloaded|sent 2 bytes"):
+            tl.corpus("tinyshakespeare")
+        thread.join()
     assert not cache.exists()
 
 

@@ -1,6 +1,7 @@
 """Cleaning, vocabularies, tokenizers, batches."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
@@ -44,10 +45,14 @@ def test_clean(text, options, expected):
     assert clean(text, **options) == expected
 
 
-@given(TEXT)
-def test_cleaning_twice_is_cleaning_once(text):
-    once = clean(text)
-    assert clean(once) == once
+JOINING = st.text(st.sampled_from("e\u0301\u200d\u030c jJ\u01f0 \r\n\tİß\u0345"), max_size=12)
+
+
+@given(TEXT | JOINING, st.sampled_from(["NFC", "NFD"]), st.booleans())
+def test_cleaning_twice_is_cleaning_once(text, form, case):
+    once = clean(text, form, case=case)
+    assert clean(once, form, case=case) == once
+    assert unicodedata.is_normalized(form, once)
 
 
 def test_clean_refuses_other_forms():
@@ -74,6 +79,23 @@ def test_duplicates(rng):
         "",
     ]
     assert drop_near_duplicates([]) == []
+    fresh = "".join(rng.choice([*"abcdefghij"], 4000))
+    for share, threshold, kept in ((0.45, 0.5, 2), (0.55, 0.5, 1), (0.55, 0.6, 2)):
+        copied = fresh[: int(4000 * share)]
+        own = "".join(rng.choice([*"klmnopqrst"], 4000 - len(copied) - 100))
+        assert len(drop_near_duplicates([fresh, copied + own], threshold)) == kept
+
+
+def test_shingles_are_of_32_characters(rng):
+    """What has 31 characters in common with another has no shingle in common with it."""
+    from tinylm.text.cleaning import _shingles
+
+    text = "".join(rng.choice([*"abcdefghij"], 10_000))
+    pieces = [text[i : i + 31] for i in range(0, 10_000 - 31, 31)]
+    assert not _shingles("#".join(pieces)) & _shingles(text)
+    whole = [text[i : i + 47] for i in range(0, 10_000 - 47, 47)]
+    assert len(_shingles("#".join(whole)) & _shingles(text)) > 200
+    assert len(_shingles(text)) == pytest.approx(10_000 / 8, rel=0.1)
 
 
 def test_stop_words_are_folded_words():
@@ -152,6 +174,9 @@ def test_words_take_the_frequent_ones_whole():
     with pytest.raises(ValueError, match=f"vocab_size=3: wanted at least {len(set(text))}"):
         tl.WordTokenizer.train(text, 3)
     assert "é" in tl.WordTokenizer.train(text, 99, alphabet="é").vocabulary
+    frequent = tl.WordTokenizer.train("up up up go go", 99, min_count=2).vocabulary
+    assert frequent.tokens == [" ", "g", "o", "p", "u", " go", " up"]
+    assert "go" not in tl.WordTokenizer.train("up up go", 9, unknown="?", min_count=2).vocabulary
 
 
 def test_stop_words_are_left_out():
@@ -174,6 +199,14 @@ def test_unknown_characters_are_named():
     with pytest.raises(UnknownTokenError, match=r"id 2 is outside the vocabulary \[0, 2\)"):
         tl.CharTokenizer.train("ab").decode([0, 2])
     assert tl.CharTokenizer.train("ab").encode("").size == 0
+    with pytest.raises(UnknownTokenError, match="id -1 is outside"):
+        tl.CharTokenizer.train("ab").decode([-1])
+    with pytest.raises(TypeError, match="ids hold float64: wanted integers"):
+        tl.CharTokenizer.train("ab").decode([1.7])
+    words = tl.WordTokenizer.train("one two", 9)
+    with pytest.raises(UnknownTokenError, match="the character 'x' at position 7 is not among"):
+        words.encode("one twoxen")
+    assert tl.CharTokenizer("cab").encode("abc").tolist() == [1, 2, 0], "any order of characters"
     for train in (tl.CharTokenizer.train, lambda text: tl.WordTokenizer.train(text, 5)):
         with pytest.raises(ValueError, match="the text is empty"):
             train("")
@@ -185,6 +218,7 @@ def test_unknown_characters_are_named():
     "tokenizer",
     [
         tl.CharTokenizer.train("héllo \ud800 wörld"),
+        tl.CharTokenizer.train("\ud83d\ude00"),
         tl.WordTokenizer.train("the cat and the hat", 14, stop_words=["and"]),
         tl.WordTokenizer.train("the cat and the hat", 3, unknown="<unk>"),
     ],

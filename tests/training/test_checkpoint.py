@@ -248,3 +248,20 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
     (tmp_path / "a").chmod(0o600)
     tl.save(tmp_path / "a", {"a": np.zeros(2)})
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+def test_the_names_of_the_checksums_are_taken(tmp_path):
+    for key in ("sha256", "header_sha256"):
+        with pytest.raises(CheckpointError, match="metadata called sha256 or header_sha256"):
+            tl.save(tmp_path / "a", {"a": np.ones(2)}, **{key: "x"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_in_any_order(tmp_path):
+    """Another library may write the tensors of a list in the order of their names."""
+    path = tmp_path / "a.safetensors"
+    names = sorted(f"blocks.{i}" for i in range(12))
+    places = {key: entry("F64", [1], [8 * i, 8 * i + 8]) for i, key in enumerate(names)}
+    numbers = np.array([float(key[7:]) for key in names])
+    path.write_bytes(header(places, numbers.tobytes()))
+    assert np.concatenate(tl.load(path)[0]["blocks"]).tolist() == list(range(12))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinylm as tl
-from tinylm.training import clip_by_global_norm, constant, matrices_only, warmup_cosine
+from tinylm.training import clip_by_global_norm, matrices_only, warmup_cosine
 from tinylm.training.trainer import global_norm
 
 
@@ -101,6 +101,8 @@ def test_decay_where_it_is_wanted():
         (lambda: tl.AdamW(0.1, betas=(0.9, 1.0)), r"betas=\(0.9, 1.0\): wanted two numbers in"),
         (lambda: tl.AdamW(0.1, betas=(-0.1, 0.9)), r"AdamW: betas=\(-0.1, 0.9\)"),
         (lambda: tl.AdamW(0.1, eps=-1.0), "AdamW: eps=-1.0"),
+        (lambda: tl.AdamW(0.1, betas=[-0.5, 0.9]), r"AdamW: betas=\[-0.5, 0.9\]"),
+        (lambda: tl.SGD(np.float32("nan")), "SGD: lr=.*nan"),
         (lambda: tl.SGD(lambda step: math.nan).rate(3), "SGD: the learning rate at step 3 is nan"),
     ],
 )
@@ -118,7 +120,12 @@ def test_schedules():
     assert rate(2000) == rate(9999) == 1e-4
     assert all(rate(i) > rate(i + 1) for i in range(100, 1999))
     assert warmup_cosine(1.0, 0.1, 0, 0)(0) in (0.1, 1.0)
-    assert constant(0.3)(17) == 0.3
+
+
+def test_clipping_begins_at_the_limit():
+    nest = {"a": np.array([3.0, 4.0])}
+    assert clip_by_global_norm(nest, 5.0)["a"].tolist() == [3.0, 4.0]
+    assert clip_by_global_norm(nest, 4.999)["a"] == pytest.approx([3 * 0.9998, 4 * 0.9998])
 
 
 def test_clipping(rng):

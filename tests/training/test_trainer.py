@@ -194,3 +194,58 @@ def test_ten_thousand_steps_leave_nothing_behind(rng):
     finally:
         gc.enable()
     assert grown < 5e6
+
+
+def test_the_schedule_begins_with_the_first_step(rng):
+    model, params = make(rng)
+    ids, targets = batch(rng)
+    asked = []
+
+    def rate(step):
+        asked.append(step)
+        return 0.1 if step == 0 else 0.0
+
+    trainer = tl.Trainer(model, params, tl.SGD(rate))
+    trainer.step(ids, targets)
+    moved = trainer.params
+    trainer.step(ids, targets)
+    assert asked == [0, 1]
+    assert not np.array_equal(moved["token_embedding"], params["token_embedding"])
+    assert np.array_equal(moved["token_embedding"], trainer.params["token_embedding"])
+
+
+def test_every_shard_has_its_own_dropout(rng):
+    seeds = []
+
+    class Model:
+        dropout = 0.5
+
+        def loss(self, params, ids, targets, rng):
+            seeds.append(rng.integers(2**63))
+            return np.sum(params["a"])
+
+    ids = np.zeros((4, 2), int)
+    sharded_value_and_grad(Model(), {"a": np.ones(1)}, ids, ids, 4, 1, np.random.default_rng(0))
+    assert len(set(seeds)) == 4
+
+
+def test_a_step_that_fails_draws_nothing(rng):
+    """After it, the generator stands where it stood: what follows is what would have followed."""
+    model, params = make(rng, dropout=0.3)
+    ids, targets = batch(rng)
+    trainer = tl.Trainer(model, params, tl.SGD(0.0), rng=np.random.default_rng(0))
+    before = trainer.rng.bit_generator.state
+    trainer.params = trees.map_leaves(lambda p: p * np.nan, params)
+    with pytest.raises(NonFiniteError):
+        trainer.step(ids, targets)
+    assert trainer.rng.bit_generator.state == before
+
+
+def test_a_norm_that_is_not_finite(rng):
+    class Steep:
+        def loss(self, params, *_):
+            return np.sum(params["a"]) * 1e200
+
+    trainer = tl.Trainer(Steep(), {"a": np.ones(3)}, tl.SGD(0.1))
+    with pytest.raises(NonFiniteError, match="the gradients are finite, and their norm is not"):
+        trainer.step(np.zeros((1, 1), int), np.zeros((1, 1), int))

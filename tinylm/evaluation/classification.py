@@ -121,4 +121,8 @@ def _labels(predicted: Any, actual: Any) -> tuple[Any, Any]:
             f"predicted has shape {predicted.shape}, actual has {actual.shape}: "
             "wanted two rows of one length, not empty"
         )
+    if (predicted.dtype.kind in "biuf") != (actual.dtype.kind in "biuf"):
+        raise ValueError(
+            f"predicted holds {predicted.dtype}, actual holds {actual.dtype}: wanted one kind"
+        )
     return predicted, actual

@@ -81,7 +81,7 @@ class NGram:
     def perplexity(self, ids: Any, order: int | None = None) -> Perplexity:
         """Perplexity of a text; like that of a neural model, of every token but the first."""
         probabilities = self.probabilities(ids, order)[1:]
-        return Perplexity(float(-np.mean(np.log(probabilities))), probabilities.size)
+        return Perplexity(float(0 - np.mean(np.log(probabilities))), probabilities.size)
 
 
 class _Level:
@@ -121,9 +121,7 @@ def _count_grams(ids: Any, order: int, vocab_size: int) -> tuple[list[Any], list
         raise ValueError(f"NGram: {order=}, {ids.size} tokens: wanted 1 <= order <= tokens")
     grams, suffixes = [], []
     context = np.zeros(ids.size, dtype=np.int64)  # the place of the gram before each token
-    shorter = np.zeros(
-        ids.size, dtype=np.int64
-    )  # the place of the gram one shorter that ends there
+    shorter = np.zeros(ids.size, dtype=np.int64)  # that of the gram one shorter that ends there
     for k in range(order):
         codes, first, places, counts = np.unique(
             context[k:] * vocab_size + ids[k:],
@@ -141,7 +139,7 @@ def _discounts(counts: Any) -> list[float]:
     n1, n2, n3, n4 = (max(int(np.count_nonzero(counts == i)), 1) for i in (1, 2, 3, 4))
     y = n1 / (n1 + 2 * n2)
     discounts = [1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
-    return [min(max(d, 0.0), float(i + 1)) for i, d in enumerate(discounts)]
+    return [max(discount, 0.0) for discount in discounts]
 
 
 def _checked(ids: Any, vocab_size: int) -> Any:

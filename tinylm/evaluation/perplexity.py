@@ -34,7 +34,7 @@ class Perplexity:
 
         Jelinek et al. 1977, "Perplexity: a measure of the difficulty of speech recognition tasks".
         """
-        return math.exp(self.nll)
+        return math.exp(self.nll) if self.nll < 709 else math.inf  # which a float cannot hold
 
     @property
     def bits_per_token(self) -> float:

@@ -80,7 +80,9 @@ class Batches:
         return {"epoch": self._epoch, "used": self._used}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go to a place that `state` told."""
+        """Go to a place that `state` told; raises ValueError if there is no such place."""
+        if not 0 <= state["used"] <= self._starts.size:
+            raise ValueError(f"Batches: {state['used']} windows used of {self._starts.size}")
         self.rng.bit_generator.state = state["epoch"]
         self._begin_epoch()
         self._used = state["used"]

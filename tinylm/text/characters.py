@@ -67,18 +67,21 @@ class CharTokenizer(Tokenizer):
         return self._order[place].astype(np.int64)
 
     def decode(self, ids: Iterable[int]) -> str:
-        index = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids), dtype=np.int64)
+        index = np.asarray(ids if isinstance(ids, np.ndarray) else list(ids))
+        if index.size and index.dtype.kind not in "iu":
+            raise TypeError(f"decode: ids hold {index.dtype}: wanted integers")
+        index = index.astype(np.int64)
         if index.size and (index.min() < 0 or index.max() >= self.vocab_size):
             wrong = index[(index < 0) | (index >= self.vocab_size)][0]
             raise UnknownTokenError(f"id {wrong} is outside the vocabulary [0, {self.vocab_size})")
         return str(self._codes[index].tobytes(), "utf-32-le", "surrogatepass")
 
     def state(self) -> dict[str, Any]:
-        return {"characters": self.characters}
+        return {"characters": list(self.characters)}  # JSON would join two halves of a surrogate
 
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> CharTokenizer:
-        return cls(state["characters"])
+        return cls("".join(state["characters"]))
 
 
 def _code_points(text: str) -> Any:

@@ -61,19 +61,24 @@ def clean(
     >>> clean("Cafe\u0301  \x00 au\t lait \r\n", case=True)
     'café au lait\n'
     """
-    if form is not None:
-        if form not in ("NFC", "NFKC", "NFD", "NFKD"):
-            raise ValueError(f"clean: form={form!r}: wanted NFC, NFKC, NFD, NFKD or None")
-        text = unicodedata.normalize(form, text)
+    if form not in ("NFC", "NFKC", "NFD", "NFKD", None):
+        raise ValueError(f"clean: form={form!r}: wanted NFC, NFKC, NFD, NFKD or None")
+
+    def normalized(text: str) -> str:
+        return text if form is None else unicodedata.normalize(form, text)
+
     if control:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
         unwanted = {c for c in set(text) if unicodedata.category(c) in ("Cc", "Cf")} - {"\t", "\n"}
         text = text.translate({ord(c): None for c in unwanted})
+    text = normalized(text)
+    if case:
+        text = normalized(text.casefold())
     if whitespace:
         text = re.sub(r"[^\S\n]+", " ", text)
         text = re.sub(r" (?=\n|$)", "", text)
         text = re.sub(r"\n{3,}", "\n\n", text)
-    return text.casefold() if case else text
+    return text
 
 
 def drop_near_duplicates(texts: Sequence[str], threshold: float = 0.5) -> list[str]:

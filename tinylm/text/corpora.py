@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,10 +45,11 @@ def corpus(source: str | os.PathLike[str]) -> str:
     Parameters
     ----------
     source : str or path
-        "python-docs": the prose that every CPython carries in `pydoc_data.topics`, about 350,000
+        "python-docs": the prose that every CPython carries in `pydoc_data.topics`, about 370,000
         characters without the topics that repeat others. "python-code": the source of the
         standard library, about 11 million. "tinyshakespeare": downloaded once, 1,115,394
-        characters. Or the path of a text file or of a folder of them, in UTF-8.
+        characters. Or the path of a text file, or of a folder of them, in UTF-8; files in it that
+        are no text are left out.
 
     Returns
     -------
@@ -82,16 +84,20 @@ def documents(source: str | os.PathLike[str]) -> list[str]:
     if source == "tinyshakespeare":
         return [_read(_downloaded(TINYSHAKESPEARE))]
     path = Path(source)
-    if path.is_dir():
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except FileNotFoundError:
+        raise CorpusError(
+            f"{source}: no such file or folder, and no corpus of that name "
+            "(python-docs, python-code, tinyshakespeare)"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{source}: {getattr(error, 'strerror', error)}") from None
+    if is_folder:
         found = [text for file in _files(path) if (text := _text_or_none(file))]
         if not found:
             raise CorpusError(f"{path}: no text in this folder")
         return drop_near_duplicates(found)
-    if not path.exists():
-        raise CorpusError(
-            f"{source}: no such file or folder, and no corpus of that name "
-            "(python-docs, python-code, tinyshakespeare)"
-        )
     return [_read(path)]
 
 
@@ -99,7 +105,8 @@ def split(texts: Sequence[str], fraction: float = 0.1) -> tuple[str, str]:
     """Training text and validation text.
 
     Many documents are split by document: in the order of their checksums, each goes to validation
-    if it still fits into the fraction. A single one gives its end. So neither depends on a seed.
+    if it still fits into the fraction. If that leaves more than half of the room, as with a
+    single one, the longest of the others gives its end. So nothing depends on a seed.
 
     Parameters
     ----------
@@ -126,23 +133,25 @@ def split(texts: Sequence[str], fraction: float = 0.1) -> tuple[str, str]:
     if not 0 < fraction < 1:
         raise ValueError(f"split: fraction={fraction}: wanted 0 < fraction < 1")
     room = round(fraction * sum(map(len, texts)))
-    if len(texts) == 1:
-        cut = len(texts[0]) - room
-        training, validation = texts[0][:cut], texts[0][cut:]
-    else:
-        held_out: set[int] = set()
-        for i in sorted(range(len(texts)), key=lambda i: fingerprint(texts[i])):
-            if len(texts[i]) <= room:
-                held_out.add(i)
-                room -= len(texts[i])
-        training = JOIN.join(text for i, text in enumerate(texts) if i not in held_out)
-        validation = JOIN.join(text for i, text in enumerate(texts) if i in held_out)
+    enough = room / 2
+    texts, held_out = list(texts), []
+    for i in sorted(range(len(texts)), key=lambda i: fingerprint(texts[i])):
+        if len(texts[i]) <= room:
+            held_out.append(i)
+            room -= len(texts[i])
+    training = [text for i, text in enumerate(texts) if i not in held_out]
+    validation = [texts[i] for i in sorted(held_out)]
+    if training and room > enough:  # few documents, and hardly one that fits
+        longest = max(range(len(training)), key=lambda i: len(training[i]))
+        cut = len(training[longest]) - room
+        validation.append(training[longest][cut:])
+        training[longest] = training[longest][:cut]
     if not training or not validation:
         raise CorpusError(
             f"{sum(map(len, texts))} characters in {len(texts)} documents are too few to hold out "
             f"{fraction:.0%} for validation"
         )
-    return training, validation
+    return JOIN.join(training), JOIN.join(validation)
 
 
 def fingerprint(text: str) -> str:
@@ -213,12 +222,13 @@ def _downloaded(download: Download) -> Path:
     path = cache_folder() / download.name
     if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == download.sha256:
         return path
-    import urllib.request  # takes a while to load, and is seldom needed
+    import http.client  # these take a while to load, and are seldom needed
+    import urllib.request
 
     try:
         with urllib.request.urlopen(download.url, timeout=30) as answer:  # noqa: S310  # our own
             data = answer.read(download.size + 1)
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise CorpusError(
             f"{download.name} could not be downloaded from {download.url}: {error}. "
             f"A copy put at {path} would be used"

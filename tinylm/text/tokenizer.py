@@ -52,7 +52,11 @@ class Tokenizer(ABC):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer to a JSON file, whole or not at all."""
-        write_atomically(path, [json.dumps(_labelled(self), ensure_ascii=True).encode()])
+        write_atomically(path, [json.dumps(self.labelled()).encode()])
+
+    def labelled(self) -> dict[str, Any]:
+        """The state with the kind of tokenizer, for `load_tokenizer`."""
+        return {"kind": self.kind, **self.state()}
 
     @classmethod
     def load(cls: type[T], path: str | os.PathLike[str]) -> T:  # noqa: PYI019  # Self is 3.11
@@ -70,10 +74,6 @@ class Tokenizer(ABC):
         if not isinstance(tokenizer, cls):
             raise ValueError(f"{path}: holds a {type(tokenizer).__name__}: wanted {cls.__name__}")
         return tokenizer
-
-
-def _labelled(tokenizer: Tokenizer) -> dict[str, Any]:
-    return {"kind": tokenizer.kind, **tokenizer.state()}
 
 
 def load_tokenizer(labelled: dict[str, Any]) -> Tokenizer:

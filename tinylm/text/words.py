@@ -53,6 +53,7 @@ class WordTokenizer(Tokenizer):
         stop_words: Iterable[str] = (),
         unknown: str | None = None,
         alphabet: str = "",
+        min_count: int = 1,
     ) -> WordTokenizer:
         """The tokenizer of the most frequent words of a text.
 
@@ -67,6 +68,8 @@ class WordTokenizer(Tokenizer):
             A token, such as "<unk>", that stands for every rare word instead of its spelling.
         alphabet : str
             Characters that are tokens even if they do not occur in the text.
+        min_count : int
+            How often a word must occur to be a token.
 
         Raises
         ------
@@ -79,7 +82,8 @@ class WordTokenizer(Tokenizer):
         stopped = {word.casefold() for word in stop_words}
         counts = Counter(p for p in PIECE.findall(text) if p.strip().casefold() not in stopped)
         if unknown is not None:
-            return cls(Vocabulary.from_counts(counts, vocab_size, unknown=unknown), stop_words)
+            vocabulary = Vocabulary.from_counts(counts, vocab_size, min_count, unknown)
+            return cls(vocabulary, stop_words)
         characters = sorted(set(text + alphabet))
         if vocab_size < len(characters):
             raise ValueError(
@@ -87,7 +91,7 @@ class WordTokenizer(Tokenizer):
                 f"{len(characters)}, the number of different characters"
             )
         words = Vocabulary.from_counts(
-            {p: n for p, n in counts.items() if len(p) > 1}, unknown=None
+            {p: n for p, n in counts.items() if len(p) > 1}, min_count=min_count, unknown=None
         )
         tokens = (characters + words.tokens)[:vocab_size]
         return cls(Vocabulary(tokens), stop_words)

@@ -2,8 +2,13 @@
 
 from tinylm.training.checkpoint import CheckpointError, load, save
 from tinylm.training.optimizers import SGD, AdamW, Optimizer, matrices_only
-from tinylm.training.schedules import constant, warmup_cosine
-from tinylm.training.trainer import NonFiniteError, Trainer, clip_by_global_norm
+from tinylm.training.schedules import warmup_cosine
+from tinylm.training.trainer import (
+    NonFiniteError,
+    Trainer,
+    clip_by_global_norm,
+    first_not_finite,
+)
 
 __all__ = [
     "SGD",
@@ -13,7 +18,7 @@ __all__ = [
     "Optimizer",
     "Trainer",
     "clip_by_global_norm",
-    "constant",
+    "first_not_finite",
     "load",
     "matrices_only",
     "save",

@@ -81,8 +81,10 @@ def save(path: str | os.PathLike[str], params: Nest, **metadata: Any) -> None:
         pieces.append(data)
     try:
         strings = {key: json.dumps(value, allow_nan=False) for key, value in metadata.items()}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: metadata that JSON cannot hold: {error}") from None
+    if not strings.keys().isdisjoint(("sha256", "header_sha256")):
+        raise CheckpointError(f"{path}: metadata called sha256 or header_sha256: that is ours")
     header["__metadata__"] = {"sha256": digest.hexdigest(), **strings}
     header["__metadata__"]["header_sha256"] = _header_digest(header)
     encoded = json.dumps(header).encode()
@@ -124,8 +126,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Nest, dict[str, Any]]:
         header, data = _parsed(raw)
         _check_digests(header, data)
         strings = header.pop("__metadata__", {})
-        tensors = {key: _tensor(key, entry, data) for key, entry in header.items()}
         _check_coverage(header, len(data))
+        tensors = {key: _tensor(key, entry, data) for key, entry in header.items()}
         return _nested(tensors), {key: _from_json(value) for key, value in strings.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a whole checkpoint: {error}") from None
@@ -157,10 +159,8 @@ def _tensor(key: str, entry: dict[str, Any], data: memoryview) -> Any:
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
         raise ValueError(f"{key} has the shape {shape} and the place {begin} to {end}")
     size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
-    if end - begin != size or end > len(data):
-        raise ValueError(
-            f"{key} needs {size} bytes, has the place {begin} to {end}, and there are {len(data)}"
-        )
+    if end - begin != size:
+        raise ValueError(f"{key} needs {size} bytes, and has the place {begin} to {end}")
     return np.frombuffer(data[begin:end], DTYPES[dtype]).reshape(shape).copy()
 
 
@@ -230,6 +230,7 @@ def _nested(tensors: dict[str, Any]) -> Nest:
 def _with_lists(nest: Nest) -> Nest:
     if not isinstance(nest, dict):
         return nest
-    if list(nest) == [str(i) for i in range(len(nest))]:
-        return [_with_lists(child) for child in nest.values()]
+    places = [str(i) for i in range(len(nest))]
+    if set(nest) == set(places):
+        return [_with_lists(nest[place]) for place in places]
     return {key: _with_lists(child) for key, child in nest.items()}

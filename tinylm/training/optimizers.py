@@ -7,6 +7,7 @@ out, so that a checkpoint is the parameters and the state.
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -36,8 +37,8 @@ class Optimizer(ABC):
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, int | float) and not 0 <= number < math.inf:
+            for number in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(number, numbers.Real) and not 0 <= float(number) < math.inf:
                     raise ValueError(
                         f"{type(self).__name__}: {field.name}={value!r}: wanted finite, not negative"
                     )

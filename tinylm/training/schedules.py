@@ -9,11 +9,6 @@ from typing import TypeAlias
 Schedule: TypeAlias = Callable[[int], float]
 
 
-def constant(rate: float) -> Schedule:
-    """The same rate at every step."""
-    return lambda step: rate
-
-
 def warmup_cosine(peak: float, final: float, warmup: int, steps: int) -> Schedule:
     """Linear warm-up to `peak`, then half a cosine down to `final`.
 

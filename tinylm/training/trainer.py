@@ -95,7 +95,7 @@ class Trainer:
         before = None if self.rng is None else self.rng.bit_generator.state
         with np.errstate(all="ignore"):  # what is not finite is looked for here
             loss, gradients = self._loss_and_gradients(ids, targets)
-        norm = global_norm(gradients)
+            norm = global_norm(gradients)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._rewind(before)
             blame = self._blame(ids, targets, loss, gradients)
@@ -143,18 +143,30 @@ class Trainer:
         for path, parameter in trees.paths(self.params):
             if not np.isfinite(parameter).all():
                 return f"{what}; the parameter {path} was not finite before"
-        first: list[str] = []
-
-        def watch(label: str, value: Any) -> None:
-            if not first and not np.isfinite(value).all():
-                first.append(f"{label!r}, number {len(seen[label])} of that name")
-
-        with np.errstate(all="ignore"), record(watch) as seen:
-            self._loss_and_gradients(ids, targets)
+        first = first_not_finite(lambda: self._loss_and_gradients(ids, targets))
         if first:
-            return f"{what}; the first intermediate that is not finite is {first[0]}"
-        path = next((p for p, g in trees.paths(gradients) if not np.isfinite(g).all()), "?")
-        return f"{what}; the first gradient that is not finite is that of {path}"
+            return f"{what}; {first}"
+        for path, gradient in trees.paths(gradients):
+            if not np.isfinite(gradient).all():
+                return f"{what}; the first gradient that is not finite is that of {path}"
+        return "the gradients are finite, and their norm is not"
+
+
+def first_not_finite(compute: Callable[[], Any]) -> str:
+    """The first named intermediate of a computation that is not finite, as words; or nothing."""
+    first: list[str] = []
+
+    def watch(label: str, value: Any) -> None:
+        if not first and not np.isfinite(value).all():
+            number = len(seen[label])
+            first.append(
+                f"the first intermediate that is not finite is {label!r}, number {number} of that "
+                "name"
+            )
+
+    with np.errstate(all="ignore"), record(watch) as seen:
+        compute()
+    return "".join(first)
 
 
 def global_norm(nest: Nest) -> float:
