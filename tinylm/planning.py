@@ -10,17 +10,13 @@ from typing import Any
 from tinylm.run import Corpus, Run
 from tinylm.settings import Settings
 
-SIZES: list[tuple[float, dict[str, int]]] = [
-    (0, {"layers": 2, "heads": 2, "d_model": 64, "context": 64, "batch": 12}),
-    (60, {"layers": 4, "heads": 4, "d_model": 128, "context": 64, "batch": 12}),
-    (900, {"layers": 6, "heads": 6, "d_model": 192, "context": 128, "batch": 16}),
-    (7200, {"layers": 6, "heads": 6, "d_model": 384, "context": 256, "batch": 16}),
+LARGER: list[tuple[float, dict[str, Any]]] = [
+    (300, {"layers": 4, "heads": 4, "d_model": 96, "context": 128, "batch": 6, "dropout": 0.1}),
 ]
-"""(seconds from which on they are best, sizes), on a machine that makes the reference step in
-REFERENCE_SECONDS; measured on the default corpus, see docs/decisions/0004-budget.md."""
+"""(seconds from which on they are better than what stands before them, sizes), on a machine that
+makes a step of the default sizes in REFERENCE_SECONDS: see docs/decisions/0005-budget.md."""
 
-REFERENCE = SIZES[1][1]
-REFERENCE_SECONDS = 0.075
+REFERENCE_SECONDS = 0.024
 TRAINING_SHARE = 0.88
 """Of the time, what is left for steps by the evaluations, the samples and the rival."""
 
@@ -45,14 +41,12 @@ def fit_to_budget(
 
     Sizes are chosen as well, unless the user fixed one of them.
     """
-    if not fixed & set(REFERENCE):
-        reference = _with_sizes(settings, REFERENCE)
-        speed = REFERENCE_SECONDS / seconds_per_step(reference, corpus)
-        settings = _with_sizes(settings, [s for least, s in SIZES if least <= seconds * speed][-1])
     step = seconds_per_step(settings, corpus)
+    speed = REFERENCE_SECONDS / step
+    for least, sizes in LARGER:
+        if least <= seconds * speed and not fixed & set(sizes) - {"dropout"}:
+            wanted = {name: value for name, value in sizes.items() if name not in fixed}
+            settings = dataclasses.replace(settings, **wanted)
+            step = seconds_per_step(settings, corpus)
     steps = max(10, int(seconds * TRAINING_SHARE / step))
     return dataclasses.replace(settings, steps=steps), step
-
-
-def _with_sizes(settings: Settings, sizes: Any) -> Settings:
-    return dataclasses.replace(settings, **sizes)

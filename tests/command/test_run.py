@@ -281,16 +281,26 @@ def test_timing_a_step_changes_nothing(run, settings, monkeypatch):
 
 
 def test_longer_budgets_take_larger_sizes(run, settings, monkeypatch):
-    monkeypatch.setattr(
-        planning, "seconds_per_step", lambda settings, corpus: planning.REFERENCE_SECONDS
-    )
-    for least, sizes in planning.SIZES:
-        chosen, _ = planning.fit_to_budget(settings, run.corpus, max(least, 1), set())
+    reference = planning.REFERENCE_SECONDS
+
+    def seconds_per_step(asked, corpus):
+        return reference if asked.d_model == settings.d_model else 2 * reference
+
+    monkeypatch.setattr(planning, "seconds_per_step", seconds_per_step)
+    chosen, step = planning.fit_to_budget(settings, run.corpus, 100, set())
+    assert (chosen.d_model, step) == (settings.d_model, reference)
+    assert chosen.steps == int(100 * planning.TRAINING_SHARE / reference)
+    for least, sizes in planning.LARGER:
+        chosen, step = planning.fit_to_budget(settings, run.corpus, least, set())
         assert {name: getattr(chosen, name) for name in sizes} == sizes
-        seconds = chosen.steps * planning.REFERENCE_SECONDS
-        assert seconds <= max(least, 1)
-        chosen, _ = planning.fit_to_budget(settings, run.corpus, max(least, 1), {"layers"})
+        assert (step, chosen.steps) == (
+            2 * reference, int(least * planning.TRAINING_SHARE / (2 * reference)),
+        )  # fmt: skip
+        chosen, _ = planning.fit_to_budget(settings, run.corpus, least, {"layers"})
         assert chosen.d_model == settings.d_model, "sizes that are asked for stay"
+        chosen, _ = planning.fit_to_budget(settings, run.corpus, least, {"dropout"})
+        assert (chosen.d_model, chosen.dropout) == (sizes["d_model"], settings.dropout)
+    assert planning.fit_to_budget(settings, run.corpus, 1e-9, set())[0].steps == 10
 
 
 # Files.
