@@ -405,7 +405,7 @@ def test_the_run_may_not_lie_in_its_own_text(run_main, text_file, tmp_path):
 
 
 def test_data_that_cannot_be_looked_at(run_main):
-    for data, message in (("a" * 300, "File name too long"), ("a\0b", "null byte")):
+    for data, message in (("a" * 300, "File name too long"), ("a\0b", "embedded null")):
         code, _, errors = run_main("train", "--data", data, "--steps", 5)
         assert code == 1
         assert len(errors) == 1

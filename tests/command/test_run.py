@@ -256,14 +256,6 @@ def test_the_plan_counts_what_is_left(run, tmp_path):
     assert "time      about 11 s, 20 ms a step" in report.plan(run, tmp_path, 0.02)
 
 
-def test_the_picture_is_whole(run, tmp_path):
-    pytest.importorskip("matplotlib", reason="the extra `plot` is not installed")
-    run.settings.data = "b\udcffd 数据.txt"
-    run.train(tmp_path)
-    assert report.picture(run, tmp_path / "curve.png")
-    assert (tmp_path / "curve.png").read_bytes()[:4] == b"\x89PNG"
-
-
 # Planning.
 
 

@@ -1,5 +1,7 @@
 """Other libraries as witnesses: safetensors of our files, scikit-learn of our scores, matplotlib."""
 
+import os
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -63,8 +65,14 @@ def test_scores(pairs):
 def test_the_curve_is_drawn(tmp_path):
     from tinylm.cli import main
 
-    (tmp_path / "text.txt").write_text("abcdefgh" * 200)
-    run = tmp_path / "run"
-    command = f"train --data {tmp_path / 'text.txt'} --out {run} --steps 5 --layers 1 --d-model 8 --context 8"
-    assert main(command.split()) == 0
-    assert (run / "curve.png").read_bytes().startswith(b"\x89PNG")
+    text = tmp_path / os.fsdecode(b"b\xffd \xe6\x95\xb0.txt")  # what no font shows
+    text.write_text("abcdefgh" * 200)
+    sizes = ["--steps", "5", "--layers", "1", "--d-model", "8", "--context", "8"]
+    assert main(["train", "--data", str(text), "--out", str(tmp_path / "run"), *sizes]) == 0
+    assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_lists_of_more_than_ten_come_back(tmp_path):
+    path = tmp_path / "a.safetensors"
+    safetensors.numpy.save_file({f"blocks.{i}": np.full(1, i) for i in range(12)}, path)
+    assert np.concatenate(tl.load(path)[0]["blocks"]).tolist() == list(range(12))
