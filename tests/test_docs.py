@@ -44,7 +44,7 @@ def test_the_readme_shows_code():
 @PAGE
 def test_commands_parse(page):
     for block in blocks(page, "sh"):
-        for line in block.splitlines():
+        for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
             for name in ("tinylm", ".venv/bin/tinylm"):
                 if name in words and "-m" not in words[: words.index(name)]:
