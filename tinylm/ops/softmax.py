@@ -90,8 +90,10 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
         return x
     x = np.moveaxis(x, axis, -1)
     top = np.argmax(np.real(stop_gradient(x)), axis=-1, keepdims=True)
-    shifted = x - np.take_along_axis(x, top, axis=-1)
-    others = np.where(np.arange(np.shape(x)[-1]) == top, -np.inf, shifted)
+    is_top = np.arange(np.shape(x)[-1]) == top
+    # the largest less itself is 0, and so is its gradient: as 1 - 1 it would swallow small ones
+    shifted = np.where(is_top, 0, x - np.take_along_axis(x, top, axis=-1))
+    others = np.where(is_top, -np.inf, shifted)
     return np.moveaxis(shifted - np.log1p(np.sum(np.exp(others), axis=-1, keepdims=True)), -1, axis)
 
 
