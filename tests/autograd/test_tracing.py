@@ -90,6 +90,7 @@ def traced(f, *primals):
         (lambda x: np.pad(x, 1, "mean"), "has no derivative in tinylm for mode='mean'"),
         (lambda x: np.pad(x, 1, "reflect", reflect_type="odd"), "reflect_type='odd'"),
         (lambda x: np.reshape(x, -1, order="A"), "order='A' depends on the layout"),
+        (lambda x: np.ravel(x, order="K"), "order='K' depends on the layout"),
         (lambda x: np.concatenate([[x[0]], [x[1]]]), "made an ndarray of"),
         (lambda x: np.full_like(np.zeros(3), x[0]), "has no derivative|made an ndarray"),
         (lambda x: {x: 1}, "unhashable"),
@@ -181,6 +182,8 @@ def test_edges_of_the_table():
     assert tl.grad(np.prod)(np.array([0.0, 0.0, 3.0])).tolist() == [0, 0, 0]
     assert tl.grad(lambda x: x**0)(0.0) == 0
     assert tl.grad(lambda b: np.power(0.0, b))(2.0) == 0
+    assert tl.grad(lambda x: np.sum(np.power(x, np.zeros(2))))(np.zeros(2)).tolist() == [0, 0]
+    assert tl.grad(np.abs)(0j) == 0
     assert tl.grad(lambda a: special.xlogy(a, 2.0))(0.0) == math.log(2)
     assert tl.grad(lambda b: special.xlogy(0.0, b))(0.0) == 0
     infinite = tl.grad(np.logaddexp, argnums=(0, 1))
@@ -278,6 +281,16 @@ def test_teaching():
         )
         assert tl.grad(lambda x: np.sum(taught(x)[0] + x[taught(x)[1]]))(X[0]).tolist() == [2, 0, 2]
 
+        tl.derivative(np.cbrt)(lambda c, y, x: np.ones(5))
+        with pytest.raises(ValueError, match=r"cbrt returned a cotangent of shape \(5,\) for arg"):
+            tl.vjp(np.cbrt, X[0])[1](X[0])
+
+        tl.derivative(np.vecdot)(  # a ufunc, and not elementwise
+            lambda c, y, a, b, axis=-1: np.expand_dims(c, axis) * b,
+            lambda c, y, a, b, axis=-1: np.expand_dims(c, axis) * a,
+        )
+        assert np.array_equal(tl.grad(lambda x: np.sum(np.vecdot(x, X, axis=0)))(X), X)
+
         wrong = tl.derivative(lambda x: np.asarray(x) * 2)(lambda c, v, x: np.sum(c))
         with pytest.raises(
             ValueError, match=r"returned a cotangent of shape \(\) for argument 0 of shape"
@@ -336,7 +349,10 @@ def test_options_of_the_functions():
         (lambda x: np.einsum(x, [0, 1], X[0], [30]), lambda x: np.multiply.outer(x, X[0])),
         (lambda x: np.einsum("ij,jk,kl", x, X.T, x, optimize=["einsum_path", (0, 1), (0, 1)]), lambda x: x @ X.T @ x),
         (lambda x: np.tensordot(x, X, np.int64(2)), lambda x: np.sum(x * X)),
-        (lambda x: np.split(x, 3, axis=1)[1] * 2 + np.split(x, 3, axis=1)[1], lambda x: 3 * x[:, 1:2]),
+        (lambda x: sum(np.split(x, 3, axis=1)[1:2] * 3), lambda x: 3 * x[:, 1:2]),
+        (lambda x: np.concatenate((x, x[:1])), lambda x: x[[0, 1, 0]]),
+        (lambda x: np.einsum("ij,ij->ij", x[:1], x[:0]), lambda x: x[:1] * x[:0]),
+        (lambda x: np.multiply(x, 2.0, dtype=np.float64), lambda x: x * 2),
         (lambda x: np.full_like(x, x[0, 0], dtype=np.float32), lambda x: np.full((2, 3), 1) * x[0, 0].astype(np.float32)),
         (lambda x: np.where(np.full((1, 1), True), x, 0.0), lambda x: x),
     ):  # fmt: skip

@@ -247,6 +247,7 @@ def test_lists_and_integers_are_taken_as_floats(entry):
     np.testing.assert_allclose(entry.op(*lists, **attributes), expected, rtol=1e-14, atol=1e-16)
     if entry.op is tl.softmax:
         assert tl.softmax([0, 0]).tolist() == [0.5, 0.5]
+        assert tl.softmax([0, 0]).dtype == np.float64
 
 
 def test_formulas_switches_the_kernels_off(monkeypatch):

@@ -51,6 +51,8 @@ class Rule:
         shown = inspect.signature(like or next(part for part in parts if part))
         taken = list(shown.parameters.values())[0 if like else 2 :]
         self.names = [p.name for p in taken if p.kind is p.POSITIONAL_OR_KEYWORD]
+        if isinstance(function, np.ufunc):
+            self.names = self.names[: function.nin]  # what stands behind them is out=
         self.keywords = {
             p.name for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         }
