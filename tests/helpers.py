@@ -43,6 +43,11 @@ def distance(got, expected, floor=0.0):
     return float(np.max(np.abs(got - expected)) / (largest if largest > 0 else 1.0))
 
 
+def largest(x):
+    """The largest finite size."""
+    return float(np.max(np.abs(np.where(np.isfinite(x), x, 0)), initial=0.0))
+
+
 def assert_close(got, expected, tolerance=1e-12, floor=0.0):
     """Each array within the tolerance of its largest element, or of `floor` if that is larger."""
     for (path, a), b in zip(trees.paths(got), trees.leaves(expected), strict=True):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import assert_close, complex_step, complex_step_along, distance
+from helpers import assert_close, complex_step, complex_step_along, distance, largest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from registry import REGISTRY
@@ -55,10 +55,6 @@ def test_formula_and_kernel_are_the_loops(entry, data):
         finite = np.where(np.isfinite(expected), expected, 0)
         assert np.array_equal(np.isfinite(value), np.isfinite(expected))
         assert distance(np.where(np.isfinite(value), value, 0), finite) < 1e-12
-
-
-def largest(x):
-    return float(np.max(np.abs(np.where(np.isfinite(x), x, 0)), initial=0.0))
 
 
 def tangents_of(arrays, rng):

@@ -1,9 +1,8 @@
 """Tracing: an array that remembers the function and the arguments it came from.
 
-NumPy asks its arguments before it computes: a ufunc calls their `__array_ufunc__` (NEP 13), any
-other function their `__array_function__` (NEP 18). A `Tracer` answers both. It lets NumPy compute
-on the values that it carries, keeps the arguments, and hands back a Tracer of the result. So a
-formula is plain NumPy code, and the record of one call of it is a graph that points backward.
+A `Tracer` answers NumPy's protocols: it lets NumPy compute on the values that it carries, keeps the
+arguments, and hands back a Tracer of the result. So a formula is plain NumPy code, and the record
+of one call of it is a graph that points backward.
 
 Two calls of `vjp` may be nested, and then a value inside the inner trace is itself a Tracer of the
 outer one. Which trace does a product of the two belong to? Each trace has a level, inner ones a
@@ -16,13 +15,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from tinylm.autograd import trees
+from tinylm.autograd.arraylike import ArrayLike
 from tinylm.autograd.rules import (
     EXPANSIONS,
     ITEM,
@@ -33,14 +32,12 @@ from tinylm.autograd.rules import (
     leaves_the_trace,
     title,
     untaught,
-    untaught_method,
-    writes,
 )
 
 _indices = itertools.count()
 
 
-class Tracer:
+class Tracer(ArrayLike):
     """An array inside a differentiated function: a node of the recorded graph.
 
     `parents` holds (position among the arguments, Tracer). Nodes point at their parents only, so
@@ -67,40 +64,8 @@ class Tracer:
         self.kwargs = kwargs
         self.index = next(_indices)
 
-    # What NumPy calls.
-
-    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("out") is not None:
-            raise TypeError(writes(f"{title(ufunc)} with out=, or an in-place operator"))
-        if method == "__call__":
-            return dispatch(ufunc, args, kwargs)
-        if method == "reduce" and ufunc in _REDUCTIONS:
-            return dispatch(_REDUCTIONS[ufunc], args, {"axis": 0, **kwargs})
-        if method == "accumulate" and ufunc is np.add:
-            return dispatch(np.cumsum, args, {"axis": 0, **kwargs})
-        if method == "outer":
-            a, b = args
-            return ufunc(np.reshape(a, np.shape(a) + (1,) * np.ndim(b)), b, **kwargs)
-        raise TypeError(untaught_method(ufunc, method))
-
-    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return dispatch(function, args, kwargs)
-
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(leaves_the_trace("made an ndarray of"))
-
-    # What an array can tell without being computed with.
-
-    shape = property(lambda self: np.shape(self.value))
-    ndim = property(lambda self: np.ndim(self.value))
-    size = property(lambda self: np.size(self.value))
-    dtype = property(lambda self: self.value.dtype)
-
-    def __len__(self) -> int:
-        return len(self.value)
-
-    def __iter__(self) -> Iterator[Any]:
-        return (self[i] for i in range(len(self)))
 
     def __repr__(self) -> str:
         return f"Tracer({stop_gradient(self)!r})"
@@ -111,36 +76,24 @@ class Tracer:
     def __bool__(self) -> bool:
         return bool(stop_gradient(self))
 
-    def __setitem__(self, index: Any, value: Any) -> None:
-        raise TypeError(writes("x[index] = value"))
-
     def __getattr__(self, attribute: str) -> Any:
         raise AttributeError(
             f"an array that is being differentiated has no {attribute!r}: use a NumPy function "
             f"that has a derivative, or tinylm.stop_gradient(x).{attribute} for a constant"
         )
 
-    # Properties, methods and operators are the functions of the same name.
-
-    T = property(np.transpose)
-    mT = property(np.matrix_transpose)  # noqa: N815
-    real = property(np.real)
-    imag = property(np.imag)
-
-    def __getitem__(self, index: Any) -> Any:
-        return apply(operator.getitem, (self, index), {})
-
-    def reshape(self, *shape: Any, order: Any = "C") -> Any:
-        return np.reshape(self, shape[0] if len(shape) == 1 else shape, order=order)
-
-    def transpose(self, *axes: Any) -> Any:
-        return np.transpose(self, axes[0] if len(axes) == 1 else axes or None)
-
-    def flatten(self, order: Any = "C") -> Any:
-        return np.ravel(self, order=order)
-
     def astype(self, dtype: Any, **_: Any) -> Any:
         return astype(self, dtype)
+
+    @staticmethod
+    def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if function in RULES:
+            return apply(function, args, kwargs)
+        if function in EXPANSIONS:
+            return EXPANSIONS[function](*args, **kwargs)
+        if function in PIECEWISE_CONSTANT:
+            return function(*stop_gradient(args), **stop_gradient(kwargs))
+        raise TypeError(untaught(function, title(function)))
 
 
 def _refused(kind: str) -> Callable[[Any], Any]:
@@ -150,78 +103,11 @@ def _refused(kind: str) -> Callable[[Any], Any]:
     return convert
 
 
-def _method(function: Any) -> Callable[..., Any]:
-    return lambda self, *args, **kwargs: function(self, *args, **kwargs)
-
-
-def _operator(function: Any) -> Callable[..., Any]:
-    return lambda *args: dispatch(function, args, {})
-
-
-def _reflected(function: Any) -> Callable[[Any, Any], Any]:
-    return lambda self, other: dispatch(function, (other, self), {})
-
-
-for _name in [
-    "all", "any", "argmax", "argmin", "argsort", "clip", "conj", "conjugate", "copy", "cumsum",
-    "diagonal", "dot", "max", "mean", "min", "nonzero", "prod", "ravel", "repeat", "round",
-    "squeeze", "std", "sum", "swapaxes", "take", "trace", "var",
-]:  # fmt: skip
-    setattr(Tracer, _name, _method(getattr(np, _name)))
-
-for _name, _function in {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "truediv": np.divide,
-    "floordiv": np.floor_divide,
-    "mod": np.remainder,
-    "pow": operator.pow,  # not np.power: ndarray ** 2 is a square
-    "matmul": np.matmul,
-}.items():
-    setattr(Tracer, f"__{_name}__", _operator(_function))
-    setattr(Tracer, f"__r{_name}__", _reflected(_function))
-
-for _name, _function in {
-    "lt": np.less,
-    "le": np.less_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "neg": np.negative,
-    "pos": np.positive,
-    "abs": np.absolute,
-}.items():
-    setattr(Tracer, f"__{_name}__", _operator(_function))
-
 for _name, _kind in {"float": "float", "int": "int", "index": "int", "complex": "complex"}.items():
     setattr(Tracer, f"__{_name}__", _refused(_kind))
 
-setattr(Tracer, "__hash__", None)  # noqa: B010  # as an ndarray, since == is elementwise
-
-_REDUCTIONS: dict[Any, Any] = {
-    np.add: np.sum,
-    np.multiply: np.prod,
-    np.maximum: np.max,
-    np.minimum: np.min,
-    np.logical_and: np.all,
-    np.logical_or: np.any,
-}
-
 
 # Recording.
-
-
-def dispatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call `function` on arguments among which there is a Tracer."""
-    if function in RULES:
-        return apply(function, args, kwargs)
-    if function in EXPANSIONS:
-        return EXPANSIONS[function](*args, **kwargs)
-    if function in PIECEWISE_CONSTANT:
-        return function(*stop_gradient(args), **stop_gradient(kwargs))
-    raise TypeError(untaught(function, title(function)))
 
 
 def apply(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -328,6 +214,7 @@ def stop_gradient(x: trees.Nest) -> trees.Nest:
     def stopped(leaf: Any) -> Any:
         while type(leaf) is Tracer:
             leaf = leaf.value
-        return leaf
+        constant = getattr(type(leaf), "__stop_gradient__", None)  # of another arithmetic
+        return leaf if constant is None else constant(leaf)
 
     return trees.map_leaves(stopped, x)

@@ -48,6 +48,7 @@ def _sech_squared(x: Array) -> Array:
 
 derivative(np.tanh)(lambda c, y, x: c * _sech_squared(x))
 derivative(_sech_squared)(lambda c, y, x: -2 * c * y * np.tanh(x))
+RULES[_sech_squared].elementwise = True
 derivative(special.expit)(lambda c, y, x: c * _sech_squared(x / 2) / 4)
 derivative(special.log_expit)(lambda c, y, x: c * special.expit(-x))
 

@@ -108,15 +108,16 @@ def _(*operands: Any, **kwargs: Any) -> Array:
     most = max((n for n, term in zip(dots, terms, strict=True) if "..." in term), default=0)
     letters = "".join(unused[:most])
     terms = [t.replace("...", letters[most - n :]) for t, n in zip(terms, dots, strict=True)]
-    return _einsum(",".join(terms) + "->" + output.replace("...", letters), *arrays, **kwargs)
+    return einsum(",".join(terms) + "->" + output.replace("...", letters), *arrays, **kwargs)
 
 
 @traceable
-def _einsum(subscripts: str, *operands: Array, **kwargs: Any) -> Array:
+def einsum(subscripts: str, *operands: Array, **kwargs: Any) -> Array:
+    """`numpy.einsum` of explicit subscripts without an ellipsis."""
     return np.einsum(subscripts, *operands, **kwargs)
 
 
-@derivative(_einsum)
+@derivative(einsum)
 def _(
     c: Array, y: Array, subscripts: str, *operands: Array, optimize: Any = False, **_: Any
 ) -> tuple[Array | None, ...]:
