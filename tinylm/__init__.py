@@ -5,6 +5,7 @@ of all docstrings: B batch, T query positions, S key positions, H heads, D head_
 V vocabulary.
 """
 
+from tinylm import oracle
 from tinylm.autograd import (
     derivative,
     formulas,
@@ -70,6 +71,7 @@ __all__ = [
     "log_softmax",
     "multi_head_attention",
     "name",
+    "oracle",
     "perplexity",
     "precision",
     "recall",

@@ -1,0 +1,29 @@
+"""The gradient oracle: what a gradient is, how exactly that is known, and what a kernel may miss.
+
+Examples
+--------
+>>> import numpy as np, tinylm as tl
+>>> x, cotangent = np.array([0.0, np.log(3.0)]), np.array([1.0, 0.0])
+>>> ref = tl.oracle.reference("softmax", x=x, cotangent=cotangent)
+>>> ref.value, ref.grads["x"]
+(array([0.25, 0.75]), array([ 0.1875, -0.1875]))
+>>> bool(np.max(ref.error["x"]) < 1e-15)
+True
+"""
+
+from tinylm.oracle import rounding_rules
+from tinylm.oracle.digits import Digits
+from tinylm.oracle.formats import FORMATS, Format
+from tinylm.oracle.reference import Reference, reference
+from tinylm.oracle.rounding import Bounded, Rounding
+
+__all__ = [
+    "FORMATS",
+    "Bounded",
+    "Digits",
+    "Format",
+    "Reference",
+    "Rounding",
+    "reference",
+    "rounding_rules",
+]

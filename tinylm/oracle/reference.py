@@ -1,0 +1,177 @@
+"""The reference: value, gradients and named intermediates of an op, and how exactly they are known."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import tinylm.ops
+from tinylm.autograd import Array, Fused, formulas, record, vjp
+from tinylm.oracle.digits import Digits
+from tinylm.oracle.formats import FORMATS
+from tinylm.oracle.rounding import Bounded, Rounding
+
+OWN = Rounding(io="f64", accumulate="f64", bound="worst")
+"""How the oracle itself computes."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an op is at some inputs.
+
+    Parameters
+    ----------
+    value : ndarray of float64
+    grads : dict of str to ndarray of float64
+        The cotangent of each differentiable input.
+    intermediates : dict of str to list of ndarray
+        Named values in the order of computation, and under ``d_NAME`` their cotangents.
+    error : dict of str to ndarray
+        Under "value" and each input's name, the most by which the oracle may itself be off, to
+        first order in the rounding of float64.
+    """
+
+    value: Any
+    grads: dict[str, Any]
+    intermediates: dict[str, list[Any]]
+    error: dict[str, Any]
+
+
+def reference(
+    op: str | Callable[..., Array],
+    *,
+    cotangent: Any,
+    precision: str = "f64",
+    io: str = "f64",
+    **inputs: Any,
+) -> Reference:
+    """Value and gradients of an op or of any NumPy formula, by the formula, in float64.
+
+    Parameters
+    ----------
+    op : str or callable
+        The name of an op of tinylm, such as "attention", or a function of NumPy code.
+    cotangent : array_like
+        Of the shape of the value.
+    precision : {"f64", "mp50"}
+        "mp50" computes with fifty digits (small cases; needs the extra `oracle`), and is off by
+        no more than its rounding to float64.
+    io : str
+        The format to which inputs and cotangent are rounded first, so that a kernel of that format
+        can be given the very same numbers.
+    **inputs
+        By their names: the differentiable arrays and every other argument of the op. Of a function
+        that is no op, arrays of floats are the differentiable ones.
+
+    Returns
+    -------
+    Reference
+
+    Raises
+    ------
+    ValueError
+        If there is no such op, precision or format, or nothing to differentiate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinylm import oracle
+    >>> x = np.array([37.4, 0.0])
+    >>> ref = oracle.reference("log_softmax", x=x, cotangent=np.array([1.0, 0.0]))
+    >>> ref.grads["x"], bool(ref.error["x"][0] < 1e-30)
+    (array([ 5.71987288e-17, -5.71987288e-17]), True)
+    """
+    if precision not in ("f64", "mp50"):
+        raise ValueError(f"reference: {precision=}: wanted 'f64' or 'mp50'")
+    function, arrays = differentiable(op, inputs)
+    given = {key: in_format(inputs[key], io) for key in arrays}
+    cotangent = in_format(cotangent, io)
+    if precision == "mp50":
+        value, grads = pulled(function, inputs, given, cotangent, Digits)
+        with formulas():
+            _, _, seen = _floats_of(function, inputs, given, cotangent)
+        value, grads = value.floats(), {key: g.floats() for key, g in grads.items()}
+        error = {"value": value, **grads}
+        error = {key: FORMATS["f64"].error(x) for key, x in error.items()}
+        return Reference(value, grads, seen, error)
+    value, grads, seen = _floats_of(function, inputs, given, cotangent)
+    bounded = bounds(function, inputs, given, cotangent, OWN)
+    return Reference(value, grads, seen, {key: x.error for key, x in bounded.items()})
+
+
+def bounds(
+    function: Any, inputs: dict[str, Any], given: dict[str, Any], cotangent: Any, model: Rounding
+) -> dict[str, Bounded]:
+    """The value (under "value") and the gradients, each with the error of a kernel of a model."""
+    value, grads = pulled(
+        function, inputs, given, cotangent, lambda x: Bounded(x, np.zeros(np.shape(x)), model)
+    )
+    return {
+        key: (x if type(x) is Bounded else Bounded(x, 0.0, model)).stored(model.io)
+        for key, x in {"value": value, **grads}.items()
+    }
+
+
+def pulled(
+    function: Any,
+    inputs: dict[str, Any],
+    given: dict[str, Any],
+    cotangent: Any,
+    arithmetic: Callable[[Any], Any],
+) -> tuple[Any, dict[str, Any]]:
+    """Value and gradients in another arithmetic."""
+
+    def of_arrays(*arrays: Any) -> Any:
+        return function(**{**inputs, **dict(zip(given, arrays, strict=True))})
+
+    with formulas():
+        value, pullback = vjp(of_arrays, *(arithmetic(x) for x in given.values()))
+        grads = pullback(arithmetic(cotangent))
+    return value, dict(zip(given, grads, strict=True))
+
+
+def _floats_of(
+    function: Any, inputs: dict[str, Any], given: dict[str, Any], cotangent: Any
+) -> tuple[Any, dict[str, Any], dict[str, list[Any]]]:
+    with record() as seen:
+        value, grads = pulled(function, inputs, given, cotangent, lambda x: x)
+    plain = {
+        label: [x for x in values if isinstance(x, np.ndarray | np.floating)]
+        for label, values in ((k, [_value(x) for x in v]) for k, v in seen.items())
+    }
+    return value, grads, plain
+
+
+def _value(x: Any) -> Any:
+    while hasattr(x, "value"):
+        x = x.value
+    return x
+
+
+def differentiable(op: str | Callable[..., Any], inputs: dict[str, Any]) -> tuple[Any, list[str]]:
+    """The function of an op, and which of the inputs it is differentiated in."""
+    if isinstance(op, str):
+        known = {key: f for key, f in vars(tinylm.ops).items() if isinstance(f, Fused)}
+        if op not in known:
+            raise ValueError(f"there is no op {op!r}: {', '.join(sorted(known))}")
+        op = known[op]
+    if isinstance(op, Fused):
+        names = [op.parameters[i] for i in op.arrays]
+        inspect.signature(op.formula).bind(**inputs)  # raises, and says which
+        arrays = [key for key in names if inputs.get(key) is not None]
+    else:
+        arrays = [key for key, x in inputs.items() if np.asarray(x).dtype.kind == "f"]
+    if not arrays:
+        raise ValueError("there is no array of floats among the inputs")
+    return op, arrays
+
+
+def in_format(x: Any, io: str) -> Any:
+    """Numbers rounded to a format, as float64."""
+    if io not in FORMATS:
+        raise ValueError(f"io={io!r}: wanted {', '.join(FORMATS)}")
+    return FORMATS[io].rounded(x)
