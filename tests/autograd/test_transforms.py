@@ -314,6 +314,8 @@ def test_wrong_calls_say_what_is_wrong():
         tl.jvp(np.exp, (x,), x)
     with pytest.raises(ValueError, match=r"cotangent has shape \(3,\), and the value has \(2, 3\)"):
         tl.vjp(np.exp, x)[1](np.ones(3))
+    with pytest.raises(ValueError, match=r"cotangent has shape \(1, 3\), and the value has \(3,\)"):
+        tl.vjp(np.exp, x[0])[1](np.ones((1, 3)))
     with pytest.raises(ValueError, match="the nests differ"):
         tl.vjp(lambda x: {"a": x}, x)[1]({"b": x})
     with pytest.raises(ValueError, match=r"tangents\[0\] has shape \(3,\), and primals\[0\] has"):

@@ -1,7 +1,9 @@
 """The command line: the whole chain in miniature, and everything that can go wrong."""
 
 import csv
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -437,6 +439,48 @@ def test_evaluation_of_a_folder_takes_every_file(run_main, trained, text_file, t
     code, output, _ = run_main("evaluate", trained, "--data", "more")
     assert code == 0
     assert output.startswith("On 5,001 characters of more, 5,001 tokens:")
+
+
+def test_a_run_that_appears_meanwhile_stays(run_main, text_file, monkeypatch):
+    begun = cli._begun
+
+    def begun_slowly(arguments):
+        Path("run").mkdir()
+        Path("run", CHECKPOINT).write_text("of another process")
+        return begun(arguments)
+
+    monkeypatch.setattr(cli, "_begun", begun_slowly)
+    code, _, errors = run_main("train", "--data", text_file, "--out", "run", "--steps", 5, *SMALL)
+    assert (code, errors) == (1, ["tinylm: run: another process has trained here meanwhile"])
+    assert Path("run", CHECKPOINT).read_text() == "of another process"
+
+
+def test_a_run_is_found_from_another_folder(run_main, text_file, tmp_path, monkeypatch):
+    (tmp_path / "mine.txt").write_text(text_file.read_text())
+    assert run_main("train", "--data", "mine.txt", "--out", "run", "--steps", 5, *SMALL)[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli.main(["evaluate", "../run"]) == 0
+
+
+def test_a_terminal_without_the_letters(tmp_path):
+    (tmp_path / "east.txt").write_text("東京" * 500)
+    small = ["--layers", "1", "--heads", "1", "--d-model", "8", "--context", "8", "--steps", "3"]
+    command = [
+        "train",
+        "--data",
+        str(tmp_path / "east.txt"),
+        "--out",
+        str(tmp_path / "run"),
+        *small,
+    ]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tinylm", *command],
+        capture_output=True, text=True, env=ascii_only, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "?" in done.stdout
 
 
 def test_no_output_at_all(run_main, trained, monkeypatch):

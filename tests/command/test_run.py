@@ -281,7 +281,15 @@ def test_longer_budgets_take_larger_sizes(run, settings, monkeypatch):
     monkeypatch.setattr(planning, "seconds_per_step", seconds_per_step)
     chosen, step = planning.fit_to_budget(settings, run.corpus, 100, set())
     assert (chosen.d_model, step) == (settings.d_model, reference)
-    assert chosen.steps == int(100 * planning.TRAINING_SHARE / reference)
+    assert 0.8 * 100 < chosen.steps * reference < 0.95 * 100
+    assert planning.fit_to_budget(settings, run.corpus, 1e9, set())[0].d_model == 96
+    with monkeypatch.context() as slow:
+        slow.setattr(planning, "REFERENCE_SECONDS", reference / 10)
+        chosen, _ = planning.fit_to_budget(settings, run.corpus, 300, set())
+        assert chosen.d_model == settings.d_model, "a slow machine comes to larger sizes later"
+        slow.setattr(planning, "REFERENCE_SECONDS", reference * 10)
+        chosen, _ = planning.fit_to_budget(settings, run.corpus, 30, set())
+        assert chosen.d_model == 96, "and a fast one sooner"
     for least, sizes in planning.LARGER:
         chosen, step = planning.fit_to_budget(settings, run.corpus, least, set())
         assert {name: getattr(chosen, name) for name in sizes} == sizes

@@ -187,8 +187,8 @@ def untaught(function: Any, shown: str) -> str:
 def untaught_method(ufunc: Any, method: str) -> str:
     """What is said of a method of a ufunc, such as ``numpy.multiply.accumulate``."""
     return (
-        f"{title(ufunc)}.{method} has no derivative in tinylm, whose ufunc methods are reduce, "
-        f"outer and add.accumulate: write it with functions that have one, put it into a function "
+        f"{title(ufunc)}.{method} has no derivative in tinylm: reduce has one of add, multiply, "
+        f"maximum and minimum, accumulate of add, outer of all; write it with functions that have one, put it into a function "
         "of your own and teach that with @tinylm.derivative, or keep it out of the derivative: "
         f"{title(ufunc)}.{method}(tinylm.stop_gradient(x))"
     )

@@ -126,7 +126,7 @@ def _(
     sizes: dict[str, int] = {}
     for term, operand in zip(terms, operands, strict=True):
         for letter, size in zip(term, np.shape(operand), strict=True):
-            sizes[letter] = max(size, sizes.get(letter, size)) if size else 0
+            sizes[letter] = size if sizes.get(letter, 1) == 1 else sizes[letter]
 
     def cotangent_of(k: int) -> Array:
         """Y is linear in operand k: contract c with the others, and leave its letters open."""
