@@ -14,7 +14,7 @@ import tinylm as tl
 ROOT = Path(tl.__file__).parent
 FLOORS = [
     ["version", "files", "autograd"],
-    ["ops"],
+    ["ops", "checkpoint"],
     ["nn", "text", "oracle"],
     ["models"],
     ["training", "evaluation", "generation"],
@@ -153,6 +153,7 @@ CONTRACT = {
     "stop_gradient": "(x)",
     "name": "(x, label)",
     "record": "(watch=None)",
+    "patch": "(patches)",
     "formulas": "()",
     "derivative": "(function)",
     "softmax": "(x, axis=-1)",
@@ -181,6 +182,18 @@ CONTRACT = {
     "load": "(path)",
     "corpus": "(source)",
 }
+
+
+def test_what_is_loaded_late_is_what_type_checkers_see():
+    tree = ast.parse((ROOT / "__init__.py").read_text())
+    late = next(node for node in tree.body if isinstance(node, ast.If))
+    seen = {n.module.split(".")[1]: [a.name for a in n.names] for n in late.body}
+    assert seen == tl._ROOMS
+    for room, names in tl._ROOMS.items():
+        assert inspect.ismodule(getattr(tl, room))
+        assert set(names) <= set(tl.__all__) & set(dir(tl))
+    with pytest.raises(AttributeError, match="no attribute 'GTP'"):
+        _ = tl.GTP
 
 
 @pytest.mark.parametrize("name", CONTRACT)

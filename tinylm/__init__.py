@@ -5,6 +5,9 @@ of all docstrings: B batch, T query positions, S key positions, H heads, D head_
 V vocabulary.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tinylm import oracle
 from tinylm.autograd import (
     derivative,
@@ -14,15 +17,12 @@ from tinylm.autograd import (
     jacobian,
     jvp,
     name,
+    patch,
     record,
     stop_gradient,
     value_and_grad,
     vjp,
 )
-from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
-from tinylm.generation import generate
-from tinylm.models import GPT
-from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
 from tinylm.ops import (
     attention,
     cross_entropy,
@@ -37,9 +37,40 @@ from tinylm.ops import (
     silu,
     softmax,
 )
-from tinylm.text import CharTokenizer, WordTokenizer, corpus
-from tinylm.training import SGD, AdamW, Trainer, load, save
 from tinylm.version import __version__
+
+if TYPE_CHECKING:
+    from tinylm.checkpoint import load, save
+    from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
+    from tinylm.generation import generate
+    from tinylm.models import GPT
+    from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
+    from tinylm.text import CharTokenizer, WordTokenizer, corpus
+    from tinylm.training import SGD, AdamW, Trainer
+
+_ROOMS = {
+    "checkpoint": ["load", "save"],
+    "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
+    "generation": ["generate"],
+    "models": ["GPT"],
+    "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
+    "text": ["CharTokenizer", "WordTokenizer", "corpus"],
+    "training": ["SGD", "AdamW", "Trainer"],
+}
+"""What is loaded when it is first asked for: whoever checks a kernel needs no model."""
+
+
+def __getattr__(name: str) -> Any:
+    for room, things in _ROOMS.items():
+        if name == room or name in things:
+            module = importlib.import_module(f"tinylm.{room}")
+            return module if name == room else getattr(module, name)
+    raise AttributeError(f"module 'tinylm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 __all__ = [
     "GPT",
@@ -72,6 +103,7 @@ __all__ = [
     "multi_head_attention",
     "name",
     "oracle",
+    "patch",
     "perplexity",
     "precision",
     "recall",

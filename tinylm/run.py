@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from tinylm.autograd import trees
+from tinylm.checkpoint import CheckpointError, load, save
 from tinylm.evaluation import perplexity
 from tinylm.files import write_atomically
 from tinylm.models import GPT
@@ -35,14 +36,7 @@ from tinylm.text import (
     load_tokenizer,
     split,
 )
-from tinylm.training import (
-    CheckpointError,
-    NonFiniteError,
-    Trainer,
-    first_not_finite,
-    load,
-    save,
-)
+from tinylm.training import NonFiniteError, Trainer, first_not_finite
 
 FORMAT = "tinylm run 1"
 CHECKPOINT = "checkpoint.safetensors"

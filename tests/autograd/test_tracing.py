@@ -331,7 +331,23 @@ def test_a_watcher_sees_names_in_order():
     order = []
     with tl.record(lambda label, value: order.append(label)):
         tl.attention(X, X, X)
-    assert order == ["scores", "weights", "output"]
+    assert order == ["scores", "normalizer", "weights", "output"]
+
+
+def test_patches_change_names_and_their_cotangents():
+    def f(x):
+        return tl.name(x * x, "square") + x
+
+    with tl.patch({"square": lambda x: x + 1}), tl.record() as seen:
+        value, pullback = tl.vjp(f, X)
+        with tl.patch({"d_square": lambda c: 10 * c}):
+            (changed,) = pullback(np.ones_like(X))
+        (plain,) = pullback(np.ones_like(X))
+    assert np.array_equal(value, X * X + 1 + X)
+    assert np.array_equal(seen["square"][0], X * X + 1)
+    np.testing.assert_allclose(plain, 2 * X + 1)
+    np.testing.assert_allclose(changed, 20 * X + 1)
+    assert np.array_equal(f(X), X * X + X)
 
 
 def test_options_of_the_functions():

@@ -265,7 +265,7 @@ def test_a_disk_that_is_full_while_saving(run_main, text_file, monkeypatch):
         real(path, pieces)
 
     real = files.write_atomically
-    monkeypatch.setattr("tinylm.training.checkpoint.write_atomically", write)
+    monkeypatch.setattr("tinylm.checkpoint.write_atomically", write)
     monkeypatch.setattr("tinylm.run.write_atomically", write)
     command = ("train", "--data", text_file, "--out", "run", "--steps", 60, *SMALL)
     code, _, errors = run_main(*command)

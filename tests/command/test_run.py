@@ -13,9 +13,10 @@ import tinylm as tl
 from tinylm import files, planning, report
 from tinylm.arguments import parse
 from tinylm.autograd import trees
+from tinylm.checkpoint import CheckpointError
 from tinylm.run import CHECKPOINT, Corpus, Run, load_model
 from tinylm.settings import Settings
-from tinylm.training import SGD, AdamW, CheckpointError, NonFiniteError
+from tinylm.training import SGD, AdamW, NonFiniteError
 
 TEXT = tl.corpus("python-docs")[:20_000]
 SMALL = Settings(

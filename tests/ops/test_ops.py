@@ -57,6 +57,23 @@ def test_formula_and_kernel_are_the_loops(entry, data):
         assert distance(np.where(np.isfinite(value), value, 0), finite) < 1e-12
 
 
+WITH_PROGRAMS = [e for e in REGISTRY.values() if len(e.op.programs) > 1]
+
+
+@pytest.mark.parametrize("entry", WITH_PROGRAMS, ids=lambda entry: entry.op.__name__)
+@given(data=st.data())
+def test_every_program_is_the_formula(entry, data):
+    arrays, attributes, rng = run(entry, data)
+    arrays = [np.clip(x, -30, 30) for x in arrays]  # programs may be worse where numbers are large
+    value, pullback = tl.vjp(lambda *x: entry.op.formula(*x, **attributes), *arrays)
+    cotangent = rng.standard_normal(value.shape)
+    full = {key: entry.op.defaults[key] for key in entry.op.defaults} | attributes
+    for program in entry.op.programs[1:]:
+        again, pull = tl.vjp(lambda *x, f=program: f(*x, **full), *arrays)
+        np.testing.assert_allclose(again, value, rtol=1e-12, atol=1e-12)
+        assert_close(pull(cotangent), pullback(cotangent), floor=largest(cotangent))
+
+
 def tangents_of(arrays, rng):
     return [rng.standard_normal(x.shape) * max(largest(x), 1e-6) for x in arrays]
 

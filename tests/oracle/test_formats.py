@@ -50,6 +50,7 @@ def test_models_that_are_not_possible():
         ({"accumulate": ""}, "accumulate=''"),
         ({"stores": {"weights": "half"}}, r"stores\['weights'\]='half'"),
         ({"bound": "sure"}, "bound='sure': wanted 'prob' or 'worst'"),
+        ({"kinks": "any"}, "kinks='any': wanted 'either' or 'convention'"),
     ):
         with pytest.raises(ValueError, match=f"Rounding: {message}"):
             Rounding(**arguments)

@@ -85,12 +85,12 @@ def test_the_usual_error_is_what_is_usual():
     model = Rounding(io="f16", accumulate="f32")
     product = np.matmul(bounded(half.rounded(A), model), bounded(half.rounded(B), model))
     got = half.rounded(narrow(half.rounded(A)) @ narrow(half.rounded(B)))
-    stored = product.stored("f16")
+    stored = product.store("f16")
     ratio = np.sqrt(np.mean(((got - stored.value) / stored.error) ** 2))
     assert 0.5 < ratio < 1.5
     worst = Rounding(io="f16", accumulate="f32", bound="worst")
     product = np.matmul(bounded(half.rounded(A), worst), bounded(half.rounded(B), worst))
-    assert np.all(np.abs(got - stored.value) <= product.stored("f16").error)
+    assert np.all(np.abs(got - stored.value) <= product.store("f16").error)
 
 
 def test_names_say_what_is_stored():
@@ -118,6 +118,53 @@ def test_exact_functions_round_nothing():
     assert np.array_equal((x + x).error, 2**-24 * np.abs(2 * x.value))
     assert np.array_equal((x * 3.0).error, 2**-24 * np.abs(3 * x.value))
     assert bool(x[0, 0] > 0)
+
+
+def test_what_is_read_on_the_way_back_is_what_was_stored():
+    """The output of softmax, stored in bf16, is what its vjp multiplies with."""
+    given = {"x": np.array([0.1, 0.7, -0.3])}
+    cotangent = np.array([1.0, -0.5, 0.2])
+    narrow = bounds(tl.softmax, given, given, cotangent, Rounding(io="bf16", bound="worst"))
+    wide = bounds(tl.softmax, given, given, cotangent, Rounding(io="f32", bound="worst"))
+    y, size = narrow["value"].value, FORMATS["bf16"].error(narrow["x"].value)
+    delta = np.sum(np.abs(cotangent * y)) * 2**-8  # of the rounded y
+    assert np.all(narrow["x"].error - size >= y * delta * 0.99)
+    assert np.all(wide["x"].error < 1e-6)
+
+
+@pytest.mark.parametrize("bound", ["worst", "prob"])
+def test_undecided_comparisons_allow_either_answer(bound):
+    model = Rounding(io="f32", bound=bound)
+    x = Bounded([-1.0, -1e-4, 0.0, 1e-4, 1.0], np.full(5, 1e-3), model)
+    for f, jumps in (
+        (tl.relu.formula, [0, 1, 1, 1, 0]),
+        (np.abs, [0, 2, 2, 2, 0]),
+        (lambda x: np.maximum(x, 0.0), [0, 1, 1, 1, 0]),
+        (lambda x: np.where(x > 3, 5 * x, x), [0] * 5),
+    ):
+        _, pullback = tl.vjp(f, x)
+        (slope,) = pullback(bounded(np.ones(5), model))
+        allowed = slope.allowed if type(slope) is Bounded else np.zeros(5)
+        either = np.array(jumps) > 0
+        assert np.all(allowed[either] >= 0.5)
+        assert np.all(allowed[~either] < 1e-5)
+    exact = bounded([0.0, 1.0], model)  # a tie is a kink, too
+    (slope,) = tl.vjp(tl.relu.formula, exact)[1](bounded([2.0, 2.0], model))
+    assert slope.allowed[0] >= 2
+    assert slope.allowed[1] < 1e-5
+    strict = bounded([0.0, 1.0], Rounding(io="f32", bound=bound, kinks="convention"))
+    (slope,) = tl.vjp(tl.relu.formula, strict)[1](bounded([2.0, 2.0], model))
+    assert np.all(slope.allowed < 1e-5)
+
+
+def test_safety_is_how_many_errors_are_allowed():
+    assert Rounding().safety == 4
+    assert Rounding(bound="worst").safety == 1
+    x = Bounded([1.0], [0.5], Rounding(safety=3))
+    assert x.allowed == 1.5
+    for safety in (-1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="Rounding: safety="):
+            Rounding(safety=safety)
 
 
 def test_errors_add_up():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -23,6 +23,9 @@ from tinylm.autograd.tracing import Tracer, traceable
 
 _formulas_only: ContextVar[bool] = ContextVar("formulas_only", default=False)
 _watch: ContextVar[Callable[[str, Any], None] | None] = ContextVar("watch", default=None)
+_patches: ContextVar[Mapping[str, Callable[[Any], Any]] | None] = ContextVar(
+    "patches", default=None
+)
 
 
 @contextlib.contextmanager
@@ -70,7 +73,7 @@ def record(watch: Callable[[str, Any], None] | None = None) -> Iterator[dict[str
     >>> with tl.record() as seen:
     ...     y = tl.attention(x, x, x, causal=True)
     >>> sorted(seen), seen["weights"][0][0]
-    (['output', 'scores', 'weights'], array([1., 0.]))
+    (['normalizer', 'output', 'scores', 'weights'], array([1., 0.]))
     """
     seen: dict[str, list[Any]] = {}
 
@@ -88,6 +91,34 @@ def record(watch: Callable[[str, Any], None] | None = None) -> Iterator[dict[str
             yield seen
     finally:
         _watch.reset(token)
+
+
+@contextlib.contextmanager
+def patch(patches: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
+    """Within this context, named intermediates are changed where they are computed.
+
+    Ops run their formulas here. ``"d_scores"`` changes the cotangent of ``"scores"``, if a pullback
+    runs inside; to the derivative a patch is the identity.
+
+    Parameters
+    ----------
+    patches : mapping of str to callable
+        For each label, a function of the value that returns another of its shape.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> x = np.array([[0.0], [1.0]])
+    >>> with tl.patch({"weights": lambda weights: np.eye(2)}):
+    ...     tl.attention(x, x, x).tolist()
+    [[0.0], [1.0]]
+    """
+    token = _patches.set({**(_patches.get() or {}), **patches})
+    try:
+        with formulas():
+            yield
+    finally:
+        _patches.reset(token)
 
 
 @traceable
@@ -112,7 +143,9 @@ def name(x: Array, label: str) -> Array:
     >>> seen["logits"]
     [array([0., 1.])]
     """
-    watch = _watch.get()
+    patches, watch = _patches.get(), _watch.get()
+    if patches is not None and label in patches:
+        x = patches[label](x)
     if watch is not None:
         watch(label, x)
     return x
@@ -140,6 +173,7 @@ class Fused(Composed):
         self.arrays = [
             i for i, p in enumerate(parameters.values()) if str(p.annotation).startswith("Array")
         ]
+        self.programs: list[Callable[..., Any]] = [formula]
         self._check: Callable[..., None] | None = None
         self._kernel: Callable[..., tuple[Any, Any]] | None = None
         self._vjp: Callable[..., Any] | None = None
@@ -147,6 +181,14 @@ class Fused(Composed):
     def check(self, function: Callable[..., None]) -> Callable[..., None]:
         """Register what raises on arguments that do not fit: called before formula and kernel."""
         self._check = function
+        return function
+
+    def program(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Register another formula of the same function, in an order in which kernels compute it.
+
+        It is never run for its value. The oracle allows a kernel the rounding errors of either.
+        """
+        self.programs.append(function)
         return function
 
     def kernel(self, function: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:

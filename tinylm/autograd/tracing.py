@@ -92,7 +92,7 @@ class Tracer(ArrayLike):
         if function in EXPANSIONS:
             return EXPANSIONS[function](*args, **kwargs)
         if function in PIECEWISE_CONSTANT:
-            return function(*stop_gradient(args), **stop_gradient(kwargs))
+            return function(*untraced(args), **untraced(kwargs))
         raise TypeError(untaught(function, title(function)))
 
 
@@ -212,9 +212,18 @@ def stop_gradient(x: trees.Nest) -> trees.Nest:
     """
 
     def stopped(leaf: Any) -> Any:
-        while type(leaf) is Tracer:
-            leaf = leaf.value
         constant = getattr(type(leaf), "__stop_gradient__", None)  # of another arithmetic
         return leaf if constant is None else constant(leaf)
 
-    return trees.map_leaves(stopped, x)
+    return trees.map_leaves(stopped, untraced(x))
+
+
+def untraced(x: trees.Nest) -> trees.Nest:
+    """What the Tracers stand for: arrays, or numbers of another arithmetic."""
+
+    def lowered(leaf: Any) -> Any:
+        while type(leaf) is Tracer:
+            leaf = leaf.value
+        return leaf
+
+    return trees.map_leaves(lowered, x)

@@ -9,7 +9,7 @@ import numpy as np
 
 from tinylm.autograd import Array, fused, name
 from tinylm.autograd.rules import unbroadcast
-from tinylm.ops.softmax import softmax, softmax_in_place
+from tinylm.ops.softmax import row_maximum, softmax, softmax_in_place
 
 
 @fused
@@ -55,7 +55,7 @@ def attention(
 
     Notes
     -----
-    Named intermediates: "scores", "weights", "output".
+    Named intermediates: "scores", "weights", "output", and softmax's "normalizer".
 
     Examples
     --------
@@ -64,12 +64,27 @@ def attention(
     >>> tl.attention(Q, K, V=np.array([[1.0, 2.0], [3.0, 4.0]]))
     array([[1., 2.]])
     """
-    scores = name(Q @ np.swapaxes(K, -1, -2) * _scale(Q, scale), "scores")
-    allowed = _allowed(Q, K, mask, causal)
-    if allowed is not None:
-        scores = np.where(allowed, scores, -np.inf)
+    scores = _scores(Q, K, mask, causal, scale)
     weights = name(softmax.formula(scores), "weights")
     return name(weights @ V, "output")
+
+
+@attention.program
+def _(Q: Array, K: Array, V: Array, mask: Any, causal: bool, scale: float | None) -> Array:
+    """Divided at the end, so that the way back takes its row sums from the output.
+
+    Dao et al. 2022, "FlashAttention", algorithms 1 and 4.
+    """
+    scores = _scores(Q, K, mask, causal, scale)
+    weights = name(np.exp(scores - row_maximum(scores, -1)), "weights")
+    total = name(np.sum(weights, axis=-1, keepdims=True), "normalizer")
+    return name(weights @ V / np.where(total == 0, 1, total), "output")
+
+
+def _scores(Q: Array, K: Array, mask: Any, causal: bool, scale: float | None) -> Array:
+    scores = name(Q @ np.swapaxes(K, -1, -2) * _scale(Q, scale), "scores")
+    allowed = _allowed(Q, K, mask, causal)
+    return scores if allowed is None else np.where(allowed, scores, -np.inf)
 
 
 @attention.check

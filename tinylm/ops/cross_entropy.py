@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, fused
-from tinylm.ops.softmax import log_softmax
+from tinylm.autograd import Array, derivative, fused, name, traceable
+from tinylm.ops.softmax import log_softmax, row_maximum
 
 IGNORED = -100
 """The target that does not count."""
@@ -38,16 +38,40 @@ def cross_entropy(logits: Array, targets: Any, ignore_index: int = IGNORED) -> A
     ValueError
         If the shapes do not fit, a target is outside [0, V), or no target counts.
 
+    Notes
+    -----
+    Named intermediate: "log_probabilities".
+
     Examples
     --------
     >>> import numpy as np, tinylm as tl
     >>> float(tl.cross_entropy(np.log([[0.5, 0.5], [0.25, 0.75]]), [0, 0]) / np.log(2))
     1.5
     """
+    return _mean_of_targets(log_softmax.formula(logits), targets, ignore_index)
+
+
+@cross_entropy.program
+def _(logits: Array, targets: Any, ignore_index: int) -> Array:
+    """From log-probabilities that are kept, and exponentiated on the way back."""
+    return _mean_of_targets(_kept_log_softmax(logits), targets, ignore_index)
+
+
+def _mean_of_targets(log_probabilities: Array, targets: Any, ignore_index: int) -> Array:
     counted = np.not_equal(targets, ignore_index)
     index = np.where(counted, targets, 0)[..., None]
-    likelihood = np.take_along_axis(log_softmax.formula(logits), index, axis=-1)[..., 0]
+    log_probabilities = name(log_probabilities, "log_probabilities")
+    likelihood = np.take_along_axis(log_probabilities, index, axis=-1)[..., 0]
     return -np.sum(np.where(counted, likelihood, 0)) / np.count_nonzero(counted)
+
+
+@traceable
+def _kept_log_softmax(x: Array) -> Array:
+    shifted = x - row_maximum(x, -1)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+
+
+derivative(_kept_log_softmax)(lambda c, y, x: c - np.exp(y) * np.sum(c, axis=-1, keepdims=True))
 
 
 @cross_entropy.check

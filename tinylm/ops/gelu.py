@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tinylm.autograd import Array, fused
+from tinylm.autograd import Array, fused, name
 
 
 @fused
@@ -31,6 +31,10 @@ def gelu(x: Array, approximate: bool = False) -> Array:
     ndarray
         Of the shape and dtype of `x`.
 
+    Notes
+    -----
+    Named intermediate: "share", which is Phi(x).
+
     Examples
     --------
     >>> import numpy as np, tinylm as tl
@@ -38,8 +42,10 @@ def gelu(x: Array, approximate: bool = False) -> Array:
     array([-0.1587,  0.    ,  0.8413])
     """
     if approximate:
-        return 0.5 * x * (1 + np.tanh(_SLOPE * (x + 0.044715 * x**3)))
-    return 0.5 * x * special.erfc(x * -math.sqrt(0.5))
+        share = 0.5 * (1 + np.tanh(_SLOPE * (x + 0.044715 * x**3)))
+    else:
+        share = 0.5 * special.erfc(x * -math.sqrt(0.5))
+    return x * name(share, "share")
 
 
 @gelu.kernel

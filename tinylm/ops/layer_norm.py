@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, fused
+from tinylm.autograd import Array, fused, name
 
 
 @fused
@@ -31,14 +31,18 @@ def layer_norm(x: Array, gain: Array, bias: Array, eps: float = 1e-5) -> Array:
     ValueError
         If gain or bias is not of shape (C,).
 
+    Notes
+    -----
+    Named intermediates: "mean", "variance".
+
     Examples
     --------
     >>> import numpy as np, tinylm as tl
     >>> tl.layer_norm(np.array([1.0, 3.0]), gain=np.ones(2), bias=np.zeros(2), eps=0.0)
     array([-1.,  1.])
     """
-    deviation = x - np.mean(x, axis=-1, keepdims=True)
-    variance = np.mean(deviation * deviation, axis=-1, keepdims=True)
+    deviation = x - name(np.mean(x, axis=-1, keepdims=True), "mean")
+    variance = name(np.mean(deviation * deviation, axis=-1, keepdims=True), "variance")
     return deviation / np.sqrt(variance + eps) * gain + bias
 
 
@@ -93,13 +97,18 @@ def rms_norm(x: Array, gain: Array, eps: float = 1e-5) -> Array:
     ValueError
         If gain is not of shape (C,).
 
+    Notes
+    -----
+    Named intermediate: "mean_square".
+
     Examples
     --------
     >>> import numpy as np, tinylm as tl
     >>> tl.rms_norm(np.array([7.0, 1.0]), gain=np.ones(2), eps=0.0)
     array([1.4, 0.2])
     """
-    return x / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps) * gain
+    mean_square = name(np.mean(x * x, axis=-1, keepdims=True), "mean_square")
+    return x / np.sqrt(mean_square + eps) * gain
 
 
 @rms_norm.check

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, fused, stop_gradient
+from tinylm.autograd import Array, fused, name, stop_gradient
 
 
 @fused
@@ -34,14 +34,18 @@ def softmax(x: Array, axis: int = -1) -> Array:
     ndarray
         Of the shape and dtype of `x`.
 
+    Notes
+    -----
+    Named intermediate: "normalizer".
+
     Examples
     --------
     >>> import numpy as np, tinylm as tl
     >>> tl.softmax(np.log([1.0, 2.0, 5.0]))
     array([0.125, 0.25 , 0.625])
     """
-    e = np.exp(x - _maximum(x, axis))
-    total = np.sum(e, axis=axis, keepdims=True)
+    e = np.exp(x - row_maximum(x, axis))
+    total = name(np.sum(e, axis=axis, keepdims=True), "normalizer")
     return e / np.where(total == 0, 1, total)
 
 
@@ -99,14 +103,14 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
 
 def softmax_in_place(x: Any, axis: int = -1) -> Any:
     """The softmax kernel, written over its argument."""
-    x -= _maximum(x, axis)
+    x -= row_maximum(x, axis)
     np.exp(x, out=x)
     total = np.sum(x, axis=axis, keepdims=True)
     x /= np.where(total == 0, 1, total)
     return x
 
 
-def _maximum(x: Array, axis: int) -> Any:
+def row_maximum(x: Array, axis: int) -> Any:
     """The row's maximum, as a constant; 0 for a row of nothing but -inf."""
     top = np.max(np.real(stop_gradient(x)), axis=axis, keepdims=True, initial=-np.inf)
     return np.where(np.isneginf(top), 0, top)

@@ -13,9 +13,9 @@ import tinylm.ops
 from tinylm.autograd import Array, Fused, formulas, record, vjp
 from tinylm.oracle.digits import Digits
 from tinylm.oracle.formats import FORMATS
-from tinylm.oracle.rounding import Bounded, Rounding
+from tinylm.oracle.rounding import Bounded, Rounding, together
 
-OWN = Rounding(io="f64", accumulate="f64", bound="worst")
+OWN = Rounding(io="f64", accumulate="f64", bound="worst", kinks="convention")
 """How the oracle itself computes."""
 
 
@@ -107,13 +107,30 @@ def bounds(
     function: Any, inputs: dict[str, Any], given: dict[str, Any], cotangent: Any, model: Rounding
 ) -> dict[str, Bounded]:
     """The value (under "value") and the gradients, each with the error of a kernel of a model."""
+
+    def bounded(x: Any) -> Bounded:
+        return x if type(x) is Bounded else Bounded(x, np.zeros(np.shape(x)), model)
+
     value, grads = pulled(
-        function, inputs, given, cotangent, lambda x: Bounded(x, np.zeros(np.shape(x)), model)
+        function, inputs, given, cotangent, bounded, lambda y: bounded(y).store(model.io)
     )
-    return {
-        key: (x if type(x) is Bounded else Bounded(x, 0.0, model)).stored(model.io)
-        for key, x in {"value": value, **grads}.items()
-    }
+    return {key: bounded(x).store(model.io) for key, x in {"value": value, **grads}.items()}
+
+
+def tolerances(
+    function: Any, inputs: dict[str, Any], given: dict[str, Any], cotangent: Any, model: Rounding
+) -> dict[str, Bounded]:
+    """As `bounds`, with the largest error of all programs of an op, and the oracle's own."""
+    programs = [function]
+    if isinstance(function, Fused):
+        inputs = {**function.defaults, **inputs}
+        programs += function.programs[1:]
+    first, *others = (bounds(program, inputs, given, cotangent, model) for program in programs)
+    for key, x in first.items():
+        x.error = np.maximum.reduce([x.error, *(other[key].error for other in others)])
+        if model.accumulate == "f64":  # the oracle rounds likewise
+            x.error = together(model, x.error, x.error)
+    return first
 
 
 def pulled(
@@ -122,14 +139,16 @@ def pulled(
     given: dict[str, Any],
     cotangent: Any,
     arithmetic: Callable[[Any], Any],
+    stored: Callable[[Any], Any] = lambda value: value,
 ) -> tuple[Any, dict[str, Any]]:
-    """Value and gradients in another arithmetic."""
+    """Value and gradients in another arithmetic; `stored` is what is done to the value between."""
 
     def of_arrays(*arrays: Any) -> Any:
         return function(**{**inputs, **dict(zip(given, arrays, strict=True))})
 
     with formulas():
         value, pullback = vjp(of_arrays, *(arithmetic(x) for x in given.values()))
+        value = stored(value)
         grads = pullback(arithmetic(cotangent))
     return value, dict(zip(given, grads, strict=True))
 

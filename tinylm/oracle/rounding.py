@@ -1,7 +1,7 @@
 """The rounding arithmetic: numbers, and how far a kernel may honestly be from each.
 
 A kernel of a declared precision rounds after every operation, and where it stores a named value it
-rounds once more. To first order an error e of x becomes ``|f'(x)| e`` in f(x), and the rounding of
+rounds once more, and reads the rounded one on the way back. To first order an error e of x becomes ``|f'(x)| e`` in f(x), and the rounding of
 the result adds ``u |f(x)|``: Higham 2002, *Accuracy and Stability of Numerical Algorithms*, ch. 3.
 Run a formula, and its vjp, on such numbers, and out comes an elementwise tolerance for its value
 and its gradients, with nothing derived by hand.
@@ -9,6 +9,9 @@ and its gradients, with nothing derived by hand.
 Two ways to add errors up. "worst": their sum, which no kernel of the model exceeds (to first
 order). "prob": each is a standard deviation, and independent ones add in squares; a kernel stays
 within a few of them, and the worst case of thousands of terms does not hide what is wrong.
+
+A comparison of two numbers that are nearer to each other than their errors is not decided: what
+`where` makes of it may be either, and so may the derivative at a kink.
 """
 
 from __future__ import annotations
@@ -44,11 +47,16 @@ class Rounding:
         "d_scores".
     bound : {"prob", "worst"}
         How errors add up.
+    safety : float, optional
+        How many errors are allowed: 4 standard deviations, or 1 worst case, if not given.
+    kinks : {"either", "convention"}
+        Whether a kernel may choose a one-sided derivative exactly at a kink, as at 0 in relu, or
+        has to take that of the formula. Where rounding decides the side, it may always choose.
 
     Raises
     ------
     ValueError
-        If a format or the bound is unknown.
+        If a format, the bound or kinks is unknown, or safety is not a positive number.
 
     Examples
     --------
@@ -61,6 +69,8 @@ class Rounding:
     accumulate: str = "f32"
     stores: Mapping[str, str] = field(default_factory=dict)
     bound: str = "prob"
+    safety: float = 0.0
+    kinks: str = "either"
 
     def __post_init__(self) -> None:
         for where, chosen in (
@@ -72,6 +82,12 @@ class Rounding:
                 raise ValueError(f"Rounding: {where}={chosen!r}: wanted {', '.join(FORMATS)}")
         if self.bound not in ("prob", "worst"):
             raise ValueError(f"Rounding: bound={self.bound!r}: wanted 'prob' or 'worst'")
+        if self.kinks not in ("either", "convention"):
+            raise ValueError(f"Rounding: kinks={self.kinks!r}: wanted 'either' or 'convention'")
+        if not 0 <= self.safety < math.inf:
+            raise ValueError(f"Rounding: safety={self.safety}: wanted a positive number")
+        if self.safety == 0:
+            object.__setattr__(self, "safety", 4.0 if self.bound == "prob" else 1.0)
 
 
 class Bounded(ArrayLike):
@@ -84,12 +100,13 @@ class Bounded(ArrayLike):
     model : Rounding
     """
 
-    __slots__ = ("error", "model", "value")
+    __slots__ = ("error", "model", "stored", "value")
 
     def __init__(self, value: Any, error: Any, model: Rounding) -> None:
         self.value = np.asarray(value)
         self.error = np.broadcast_to(np.asarray(error, dtype=np.float64), self.value.shape)
         self.model = model
+        self.stored = ""
 
     def __repr__(self) -> str:
         return f"Bounded({self.value!r}, error={np.array(self.error)!r})"
@@ -103,9 +120,18 @@ class Bounded(ArrayLike):
     def astype(self, dtype: Any, **_: Any) -> Any:
         return astype(self, dtype)
 
-    def stored(self, format_name: str) -> Bounded:
-        """The numbers after a rounding to a format."""
-        return self.of(self.value, self.error, _deviation(FORMATS[format_name], self))
+    def store(self, format_name: str) -> Bounded:
+        """Round to a format, in place: what is read on the way back is what was stored."""
+        if self.stored != format_name:
+            error = _deviation(FORMATS[format_name], self)
+            self.error = together(self.model, self.error, error)
+            self.stored = format_name
+        return self
+
+    @property
+    def allowed(self) -> Any:
+        """How far from each number a kernel may be."""
+        return self.model.safety * self.error
 
     def of(self, value: Any, *errors: Any) -> Bounded:
         """Other numbers of the same kernel, with errors from several sources."""
@@ -127,7 +153,9 @@ class Bounded(ArrayLike):
         if isinstance(rule, Composed):
             return rule.composition(*args, **kwargs)
         if isinstance(rule, Rule) and rule.elementwise:
-            return _elementwise(rule, *args, **kwargs)
+            return elementwise(rule, *args, **kwargs)
+        if rule is not None and hasattr(function, "is_traceable"):
+            return function.__wrapped__(*args, **kwargs)
         raise TypeError(f"{title(function)} has no rule in the rounding arithmetic")
 
 
@@ -204,7 +232,8 @@ INSIDE = {np.logaddexp: lambda y, a, b: np.maximum(np.abs(a), np.abs(b))}
 """How large the numbers are that a function adds up to its value, if larger than that."""
 
 
-def _elementwise(rule: Rule, *args: Any, **kwargs: Any) -> Any:
+def elementwise(rule: Rule, *args: Any, **kwargs: Any) -> Any:
+    """Errors go through an elementwise function by its derivative, and it rounds once more."""
     model, values = model_of(args), plain(args)
     with np.errstate(all="ignore"):
         y = rule.function(*values, **kwargs)

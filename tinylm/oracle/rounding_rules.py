@@ -19,12 +19,14 @@ from tinylm.oracle.rounding import (
     ROUNDED,
     Bounded,
     Rounding,
+    elementwise,
     error_of,
     model_of,
     moved,
     plain,
     rounded,
     rounding_of,
+    together,
 )
 
 
@@ -69,9 +71,60 @@ def _(
 
 @rounded(name)
 def _(x: Bounded, label: str) -> Bounded:
-    y = x.stored(x.model.stores[label]) if label in x.model.stores else x
-    name(y.value, label)  # for `record`
-    return y
+    name(x.value, label)  # for `record`
+    return x.store(x.model.stores[label]) if label in x.model.stores else x
+
+
+# Comparisons: whether one number is larger than another may be more than their errors can tell.
+
+
+class Decision(np.ndarray[Any, Any]):
+    """The answers to a comparison, and in `near` where a kernel may come to the opposite."""
+
+    near: Any = None
+
+
+def _near(model: Rounding, a: Any, b: Any) -> Any:
+    reach = model.safety * together(model, error_of(a, model), error_of(b, model))
+    near = np.abs(np.subtract(*plain((a, b)))) <= reach
+    return near & (reach > 0) if model.kinks == "convention" else near
+
+
+def _comparison(function: Any) -> Callable[..., Any]:
+    def compared(a: Any, b: Any) -> Any:
+        with np.errstate(invalid="ignore"):
+            near = _near(model_of((a, b)), a, b)
+        answer = np.asarray(function(*plain((a, b)))).view(Decision)
+        answer.near = near if np.any(near) else None
+        return answer
+
+    return compared
+
+
+ROUNDED |= {
+    f: _comparison(f)
+    for f in (np.less, np.less_equal, np.greater, np.greater_equal, np.equal, np.not_equal)
+}
+
+
+def _jump(model: Rounding, near: Any, size: Any) -> Any:
+    """The error of what is undecided: so large that a whole jump is allowed."""
+    return np.where(near, size / model.safety, 0.0)
+
+
+@rounded(np.where)
+def _(condition: Any, a: Any, b: Any) -> Any:
+    model, near = model_of((condition, a, b)), getattr(condition, "near", None)
+    y = elementwise(RULES[np.where], condition, a, b)
+    if near is None:
+        return y
+    with np.errstate(invalid="ignore"):
+        return y.of(y.value, y.error, _jump(model, near, np.abs(np.subtract(*plain((a, b))))))
+
+
+@rounded(np.sign)
+def _(x: Bounded) -> Bounded:
+    return Bounded(np.sign(x.value), _jump(x.model, _near(x.model, x, 0.0), 2.0), x.model)
 
 
 # Sums.

@@ -94,12 +94,16 @@ derivative(np.logaddexp)(_logaddexp_share, lambda c, y, a, b: _logaddexp_share(c
 # With kinks: at a tie the cotangent is shared equally.
 
 
-def _tie_share(c: Array, y: Array, mine: Array, other: Array) -> Array:
-    return np.where(mine == other, c / 2, np.where(mine == y, c, 0))
+def _larger_share(c: Array, y: Array, mine: Array, other: Array) -> Array:
+    return np.where(mine == other, c / 2, np.where(mine > other, c, 0))
 
 
-derivative(np.maximum)(_tie_share, lambda c, y, a, b: _tie_share(c, y, b, a))
-derivative(np.minimum)(_tie_share, lambda c, y, a, b: _tie_share(c, y, b, a))
+def _smaller_share(c: Array, y: Array, mine: Array, other: Array) -> Array:
+    return np.where(mine == other, c / 2, np.where(mine < other, c, 0))
+
+
+derivative(np.maximum)(_larger_share, lambda c, y, a, b: _larger_share(c, y, b, a))
+derivative(np.minimum)(_smaller_share, lambda c, y, a, b: _smaller_share(c, y, b, a))
 
 
 @derivative(np.absolute)

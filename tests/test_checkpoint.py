@@ -13,8 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 import tinylm as tl
 from tinylm.autograd import trees
-from tinylm.training import CheckpointError
-from tinylm.training.checkpoint import DTYPES
+from tinylm.checkpoint import DTYPES, CheckpointError
 
 NAMES = st.text("abcWQ_é", min_size=1, max_size=4).filter(lambda s: s[:2] != "__")
 ARRAYS = st.sampled_from(sorted(DTYPES.values())).flatmap(
@@ -265,3 +264,12 @@ def test_lists_in_any_order(tmp_path):
     numbers = np.array([float(key[7:]) for key in names])
     path.write_bytes(header(places, numbers.tobytes()))
     assert np.concatenate(tl.load(path)[0]["blocks"]).tolist() == list(range(12))
+
+
+def test_bfloat16_is_read_as_float32(tmp_path):
+    header = b'{"x":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
+    data = np.array([0x3F80, 0xC049], "<u2").tobytes()  # 1, and -3.140625
+    (tmp_path / "a").write_bytes(len(header).to_bytes(8, "little") + header + data)
+    params, _ = tl.load(tmp_path / "a")
+    assert params["x"].dtype == np.float32
+    assert params["x"].tolist() == [1.0, -3.140625]

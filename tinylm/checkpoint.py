@@ -102,7 +102,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Nest, dict[str, Any]]:
     Returns
     -------
     params : dict
-        The nest that was saved, its arrays owned by the caller.
+        The nest that was saved, its arrays owned by the caller. BF16, which NumPy lacks, comes
+        as float32.
     metadata : dict
 
     Raises
@@ -154,14 +155,18 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _tensor(key: str, entry: dict[str, Any], data: memoryview) -> Any:
     dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in DTYPES:
+    if dtype != "BF16" and dtype not in DTYPES:
         raise ValueError(f"{key} has the dtype {dtype!r}, which is not known here")
     if not all(type(n) is int and n >= 0 for n in (*shape, begin, end)):
         raise ValueError(f"{key} has the shape {shape} and the place {begin} to {end}")
-    size = math.prod(shape) * np.dtype(DTYPES[dtype]).itemsize
+    kind = DTYPES["U16" if dtype == "BF16" else dtype]
+    size = math.prod(shape) * np.dtype(kind).itemsize
     if end - begin != size:
         raise ValueError(f"{key} needs {size} bytes, and has the place {begin} to {end}")
-    return np.frombuffer(data[begin:end], DTYPES[dtype]).reshape(shape).copy()
+    array = np.frombuffer(data[begin:end], kind).reshape(shape)
+    if dtype == "BF16":  # the upper half of a float32
+        return np.left_shift(array.astype("<u4"), 16).view("<f4")
+    return array.copy()
 
 
 def _check_coverage(header: dict[str, Any], size: int) -> None:
