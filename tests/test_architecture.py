@@ -26,7 +26,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ENGINE = ["trees", "rules", "arraylike", "tracing", "vjp", "transforms", "derivatives", "fused"]
-EXTRAS = {"matplotlib", "mpmath"}
+EXTRAS = {"jax", "matplotlib", "mpmath", "torch"}
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {"tinylm." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES}
 FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

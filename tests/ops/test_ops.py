@@ -69,9 +69,11 @@ def test_every_program_is_the_formula(entry, data):
     cotangent = rng.standard_normal(value.shape)
     full = {key: entry.op.defaults[key] for key in entry.op.defaults} | attributes
     for program in entry.op.programs[1:]:
-        again, pull = tl.vjp(lambda *x, f=program: f(*x, **full), *arrays)
+        with np.errstate(all="ignore"):
+            again, pull = tl.vjp(lambda *x, f=program: f(*x, **full), *arrays)
+            cotangents = pull(cotangent)
         np.testing.assert_allclose(again, value, rtol=1e-12, atol=1e-12)
-        assert_close(pull(cotangent), pullback(cotangent), floor=largest(cotangent))
+        assert_close(cotangents, pullback(cotangent), floor=largest(cotangent))
 
 
 def tangents_of(arrays, rng):

@@ -50,7 +50,8 @@ def test_models_that_are_not_possible():
         ({"accumulate": ""}, "accumulate=''"),
         ({"stores": {"weights": "half"}}, r"stores\['weights'\]='half'"),
         ({"bound": "sure"}, "bound='sure': wanted 'prob' or 'worst'"),
-        ({"kinks": "any"}, "kinks='any': wanted 'either' or 'convention'"),
+        ({"block": -1}, "block=-1: wanted a whole number"),
+        ({"kinks": "any"}, "kinks='any': wanted 'either', 'convention' or"),
     ):
         with pytest.raises(ValueError, match=f"Rounding: {message}"):
             Rounding(**arguments)

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, derivative, fused, name, traceable
-from tinylm.ops.softmax import log_softmax, row_maximum
+from tinylm.autograd import Array, fused, name
+from tinylm.ops.softmax import kept_log_softmax, log_softmax
 
 IGNORED = -100
 """The target that does not count."""
@@ -54,7 +54,7 @@ def cross_entropy(logits: Array, targets: Any, ignore_index: int = IGNORED) -> A
 @cross_entropy.program
 def _(logits: Array, targets: Any, ignore_index: int) -> Array:
     """From log-probabilities that are kept, and exponentiated on the way back."""
-    return _mean_of_targets(_kept_log_softmax(logits), targets, ignore_index)
+    return _mean_of_targets(kept_log_softmax(logits, -1), targets, ignore_index)
 
 
 def _mean_of_targets(log_probabilities: Array, targets: Any, ignore_index: int) -> Array:
@@ -63,15 +63,6 @@ def _mean_of_targets(log_probabilities: Array, targets: Any, ignore_index: int) 
     log_probabilities = name(log_probabilities, "log_probabilities")
     likelihood = np.take_along_axis(log_probabilities, index, axis=-1)[..., 0]
     return -np.sum(np.where(counted, likelihood, 0)) / np.count_nonzero(counted)
-
-
-@traceable
-def _kept_log_softmax(x: Array) -> Array:
-    shifted = x - row_maximum(x, -1)
-    return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
-
-
-derivative(_kept_log_softmax)(lambda c, y, x: c - np.exp(y) * np.sum(c, axis=-1, keepdims=True))
 
 
 @cross_entropy.check

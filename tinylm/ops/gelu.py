@@ -48,6 +48,12 @@ def gelu(x: Array, approximate: bool = False) -> Array:
     return x * name(share, "share")
 
 
+@gelu.program
+def _(x: Array, approximate: bool) -> Array:
+    """As the paper prints it: 1 + erf has few digits where it is small."""
+    return gelu.formula(x, True) if approximate else 0.5 * x * (1 + special.erf(x * math.sqrt(0.5)))
+
+
 @gelu.kernel
 def _(x: Any, approximate: bool) -> tuple[Any, Any]:
     if approximate:

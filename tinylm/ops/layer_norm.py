@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, fused, name
+from tinylm.autograd import Array, derivative, fused, name, traceable
 
 
 @fused
@@ -33,7 +33,7 @@ def layer_norm(x: Array, gain: Array, bias: Array, eps: float = 1e-5) -> Array:
 
     Notes
     -----
-    Named intermediates: "mean", "variance".
+    Named intermediates: "mean", "std"; for rounding models also "rstd", which is 1 / std.
 
     Examples
     --------
@@ -42,8 +42,24 @@ def layer_norm(x: Array, gain: Array, bias: Array, eps: float = 1e-5) -> Array:
     array([-1.,  1.])
     """
     deviation = x - name(np.mean(x, axis=-1, keepdims=True), "mean")
-    variance = name(np.mean(deviation * deviation, axis=-1, keepdims=True), "variance")
-    return deviation / np.sqrt(variance + eps) * gain + bias
+    variance = np.mean(deviation * deviation, axis=-1, keepdims=True)
+    return deviation / name(np.sqrt(variance + eps), "std") * gain + bias
+
+
+@layer_norm.program
+def _(x: Array, gain: Array, bias: Array, eps: float) -> Array:
+    """With the reciprocal of the standard deviation, which is kept."""
+    deviation = x - name(np.mean(x, axis=-1, keepdims=True), "mean")
+    variance = np.mean(deviation * deviation, axis=-1, keepdims=True)
+    return deviation * name(_rsqrt(variance + eps), "rstd") * gain + bias
+
+
+@traceable
+def _rsqrt(x: Array) -> Array:
+    return 1 / np.sqrt(x)
+
+
+derivative(_rsqrt)(lambda c, y, x: -0.5 * c * y**3)
 
 
 @layer_norm.check
@@ -99,7 +115,7 @@ def rms_norm(x: Array, gain: Array, eps: float = 1e-5) -> Array:
 
     Notes
     -----
-    Named intermediate: "mean_square".
+    Named intermediate: "rms"; for rounding models also "rstd", which is 1 / rms.
 
     Examples
     --------
@@ -107,13 +123,19 @@ def rms_norm(x: Array, gain: Array, eps: float = 1e-5) -> Array:
     >>> tl.rms_norm(np.array([7.0, 1.0]), gain=np.ones(2), eps=0.0)
     array([1.4, 0.2])
     """
-    mean_square = name(np.mean(x * x, axis=-1, keepdims=True), "mean_square")
-    return x / np.sqrt(mean_square + eps) * gain
+    mean_square = np.mean(x * x, axis=-1, keepdims=True)
+    return x / name(np.sqrt(mean_square + eps), "rms") * gain
 
 
 @rms_norm.check
 def _(x: Array, gain: Array, eps: float) -> None:
     _check_size("rms_norm", x, gain=gain)
+
+
+@rms_norm.program
+def _(x: Array, gain: Array, eps: float) -> Array:
+    mean_square = np.mean(x * x, axis=-1, keepdims=True)
+    return x * name(_rsqrt(mean_square + eps), "rstd") * gain
 
 
 @rms_norm.kernel

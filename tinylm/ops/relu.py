@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinylm.autograd import Array, fused
+from tinylm.autograd import Array, derivative, fused, traceable
 
 
 @fused
@@ -55,3 +55,17 @@ def silu(x: Array) -> Array:
     """
     e = np.exp(np.where(x < 0, x, -x))  # never overflows
     return x * np.where(x < 0, e, 1) / (1 + e)
+
+
+@silu.program
+def _(x: Array) -> Array:
+    """With a sigmoid that is kept: its slope is s (1 - s)."""
+    return x * _kept_sigmoid(x)
+
+
+@traceable
+def _kept_sigmoid(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))
+
+
+derivative(_kept_sigmoid)(lambda c, y, x: c * y * (1 - y))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, fused, name, stop_gradient
+from tinylm.autograd import Array, derivative, fused, name, stop_gradient, traceable
 
 
 @fused
@@ -99,6 +99,23 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     shifted = np.where(is_top, 0, x - np.take_along_axis(x, top, axis=-1))
     others = np.where(is_top, -np.inf, shifted)
     return np.moveaxis(shifted - np.log1p(np.sum(np.exp(others), axis=-1, keepdims=True)), -1, axis)
+
+
+@log_softmax.program
+def kept_log_softmax(x: Array, axis: int) -> Array:
+    """Log-probabilities that are kept, and exponentiated on the way back."""
+    return _kept_log_softmax(x, axis)
+
+
+@traceable
+def _kept_log_softmax(x: Array, axis: int) -> Array:
+    shifted = x - row_maximum(x, axis)
+    return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+derivative(_kept_log_softmax)(
+    lambda c, y, x, axis: c - np.exp(y) * np.sum(c, axis=axis, keepdims=True)
+)
 
 
 def softmax_in_place(x: Any, axis: int = -1) -> Any:

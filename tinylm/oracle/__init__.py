@@ -12,9 +12,12 @@ True
 """
 
 from tinylm.oracle import rounding_rules
+from tinylm.oracle.adapters import from_jax, from_torch
+from tinylm.oracle.check import check
 from tinylm.oracle.digits import Digits
 from tinylm.oracle.formats import FORMATS, Format
 from tinylm.oracle.reference import Reference, reference
+from tinylm.oracle.report import GradientMismatch, Report
 from tinylm.oracle.rounding import Bounded, Rounding
 
 __all__ = [
@@ -22,8 +25,13 @@ __all__ = [
     "Bounded",
     "Digits",
     "Format",
+    "GradientMismatch",
     "Reference",
+    "Report",
     "Rounding",
+    "check",
+    "from_jax",
+    "from_torch",
     "reference",
     "rounding_rules",
 ]

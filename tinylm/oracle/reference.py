@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tinylm.autograd import Array, Fused, formulas, record, vjp
 from tinylm.oracle.digits import Digits
 from tinylm.oracle.formats import FORMATS
 from tinylm.oracle.rounding import Bounded, Rounding, together
+from tinylm.oracle.rounding_rules import UNDECIDED
 
 OWN = Rounding(io="f64", accumulate="f64", bound="worst", kinks="convention")
 """How the oracle itself computes."""
@@ -121,16 +122,70 @@ def tolerances(
     function: Any, inputs: dict[str, Any], given: dict[str, Any], cotangent: Any, model: Rounding
 ) -> dict[str, Bounded]:
     """As `bounds`, with the largest error of all programs of an op, and the oracle's own."""
+    known = {id(model): _tolerances(function, inputs, given, cotangent, model)}
+    for own in model.tensors.values():
+        if id(own) not in known:
+            known[id(own)] = _tolerances(function, inputs, given, cotangent, own)
+    everything = known[id(model)]
+    return {key: known[id(model.tensors.get(key, model))][key] for key in everything}
+
+
+def _tolerances(
+    function: Any, inputs: dict[str, Any], given: dict[str, Any], cotangent: Any, model: Rounding
+) -> dict[str, Bounded]:
     programs = [function]
     if isinstance(function, Fused):
         inputs = {**function.defaults, **inputs}
         programs += function.programs[1:]
+    UNDECIDED.set(False)
     first, *others = (bounds(program, inputs, given, cotangent, model) for program in programs)
+    if UNDECIDED.get():
+        _between_sides(first, function, inputs, given, cotangent)
     for key, x in first.items():
         x.error = np.maximum.reduce([x.error, *(other[key].error for other in others)])
         if model.accumulate == "f64":  # the oracle rounds likewise
             x.error = together(model, x.error, x.error)
     return first
+
+
+SIDES = 6
+"""From how many sides a kink is looked at."""
+
+
+def _between_sides(
+    first: dict[str, Bounded],
+    function: Any,
+    inputs: dict[str, Any],
+    given: dict[str, Any],
+    cotangent: Any,
+) -> None:
+    """Where a choice at a kink matters, expect the middle of the one-sided derivatives.
+
+    The sides are those of points a millionth away. Where they do not differ, but rounding may still
+    decide, the whole jump stays allowed to both sides.
+    """
+    model, rng = next(iter(first.values())).model, np.random.default_rng(0)
+    decided = bounds(function, inputs, given, cotangent, replace(model, kinks="formula"))
+    sides = []
+    for number in range(SIDES):
+        signs = {key: rng.choice([-1.0, 1.0], np.shape(x)) for key, x in given.items()}
+        signs = (
+            {key: abs(s) * (1 - 2 * number) for key, s in signs.items()} if number < 2 else signs
+        )
+        near = {
+            key: x + 1e-6 * np.max(np.abs(x), initial=0.0) * signs[key] for key, x in given.items()
+        }
+        value, grads = pulled(function, inputs, near, cotangent, lambda x: x)
+        sides.append({"value": value, **grads})
+    for key, x in first.items():
+        x.undecided = x.error > 1.01 * decided[key].error
+        low, high = (
+            end([x.value, *(side[key] for side in sides)], axis=0) for end in (np.min, np.max)
+        )
+        error = decided[key].error + 0.505 * (high - low) / model.safety
+        between = x.undecided & (high - low > model.safety * decided[key].error)
+        x.value = np.where(between, (low + high) / 2, x.value)
+        x.error = np.where(between, error, x.error)
 
 
 def pulled(

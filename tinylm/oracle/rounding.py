@@ -26,6 +26,7 @@ import numpy as np
 from tinylm.autograd import trees
 from tinylm.autograd.arraylike import ArrayLike
 from tinylm.autograd.derivatives import Composed
+from tinylm.autograd.derivatives.elementwise import sech_squared
 from tinylm.autograd.derivatives.shapes import Moves
 from tinylm.autograd.rules import EXPANSIONS, PIECEWISE_CONSTANT, RULES, Rule, title
 from tinylm.autograd.tracing import Tracer, astype
@@ -45,18 +46,25 @@ class Rounding:
     stores : mapping of str to str
         Format of each named intermediate that it rounds, and of each named cotangent: "weights",
         "d_scores".
+    block : int
+        Where not 0, sums of more terms than this are kept in the io format after every so many, as
+        by a kernel that adds its blocks up in memory.
+    tensors : mapping of str to Rounding
+        For the value (under "value") or some gradients a model of their own: the gradient of a gain
+        may be summed up in another precision than everything else.
     bound : {"prob", "worst"}
         How errors add up.
     safety : float, optional
         How many errors are allowed: 4 standard deviations, or 1 worst case, if not given.
-    kinks : {"either", "convention"}
+    kinks : {"either", "convention", "formula"}
         Whether a kernel may choose a one-sided derivative exactly at a kink, as at 0 in relu, or
-        has to take that of the formula. Where rounding decides the side, it may always choose.
+        has to take that of the formula ("convention"); where rounding decides the side, it may
+        choose in both. "formula" leaves it no choice anywhere.
 
     Raises
     ------
     ValueError
-        If a format, the bound or kinks is unknown, or safety is not a positive number.
+        If a format, the bound or kinks is unknown, or a number not positive.
 
     Examples
     --------
@@ -68,6 +76,8 @@ class Rounding:
     io: str = "f32"
     accumulate: str = "f32"
     stores: Mapping[str, str] = field(default_factory=dict)
+    block: int = 0
+    tensors: Mapping[str, Rounding] = field(default_factory=dict)
     bound: str = "prob"
     safety: float = 0.0
     kinks: str = "either"
@@ -80,10 +90,14 @@ class Rounding:
         ):
             if chosen not in FORMATS:
                 raise ValueError(f"Rounding: {where}={chosen!r}: wanted {', '.join(FORMATS)}")
+        if not isinstance(self.block, int) or self.block < 0:
+            raise ValueError(f"Rounding: block={self.block!r}: wanted a whole number, 0 or more")
         if self.bound not in ("prob", "worst"):
             raise ValueError(f"Rounding: bound={self.bound!r}: wanted 'prob' or 'worst'")
-        if self.kinks not in ("either", "convention"):
-            raise ValueError(f"Rounding: kinks={self.kinks!r}: wanted 'either' or 'convention'")
+        if self.kinks not in ("either", "convention", "formula"):
+            raise ValueError(
+                f"Rounding: kinks={self.kinks!r}: wanted 'either', 'convention' or 'formula'"
+            )
         if not 0 <= self.safety < math.inf:
             raise ValueError(f"Rounding: safety={self.safety}: wanted a positive number")
         if self.safety == 0:
@@ -100,13 +114,15 @@ class Bounded(ArrayLike):
     model : Rounding
     """
 
-    __slots__ = ("error", "model", "stored", "value")
+    __slots__ = ("error", "model", "stored", "undecided", "value")
 
     def __init__(self, value: Any, error: Any, model: Rounding) -> None:
         self.value = np.asarray(value)
         self.error = np.broadcast_to(np.asarray(error, dtype=np.float64), self.value.shape)
         self.model = model
         self.stored = ""
+        self.undecided: Any = False
+        """Where the error is that of a choice at a kink; told by `tolerances` only."""
 
     def __repr__(self) -> str:
         return f"Bounded({self.value!r}, error={np.array(self.error)!r})"
@@ -228,7 +244,10 @@ CORRECTLY_ROUNDED = {
 UNITS = {"numpy": 4.0, "scipy": 16.0}
 """By how many units roundoff the other functions may be off, those of libraries like these two."""
 
-INSIDE = {np.logaddexp: lambda y, a, b: np.maximum(np.abs(a), np.abs(b))}
+INSIDE: dict[Any, Callable[..., Any]] = {
+    np.logaddexp: lambda y, a, b: np.maximum(np.abs(a), np.abs(b)),
+    sech_squared: lambda y, x: np.full(np.shape(x), 4.0),  # kernels take 1 - tanh^2
+}
 """How large the numbers are that a function adds up to its value, if larger than that."""
 
 

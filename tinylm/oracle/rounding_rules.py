@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -84,10 +85,15 @@ class Decision(np.ndarray[Any, Any]):
     near: Any = None
 
 
+UNDECIDED: ContextVar[bool] = ContextVar("undecided", default=False)
+"""Whether a comparison was not decided since this was last set to False."""
+
+
 def _near(model: Rounding, a: Any, b: Any) -> Any:
     reach = model.safety * together(model, error_of(a, model), error_of(b, model))
-    near = np.abs(np.subtract(*plain((a, b)))) <= reach
-    return near & (reach > 0) if model.kinks == "convention" else near
+    distance = np.abs(np.subtract(*plain((a, b))))
+    near = (distance < reach) if model.kinks == "convention" else (distance <= reach)
+    return near | np.isnan(plain(a)) | np.isnan(plain(b))
 
 
 def _comparison(function: Any) -> Callable[..., Any]:
@@ -95,7 +101,9 @@ def _comparison(function: Any) -> Callable[..., Any]:
         with np.errstate(invalid="ignore"):
             near = _near(model_of((a, b)), a, b)
         answer = np.asarray(function(*plain((a, b)))).view(Decision)
-        answer.near = near if np.any(near) else None
+        if np.any(near) and model_of((a, b)).kinks != "formula":
+            answer.near = near
+            UNDECIDED.set(True)
         return answer
 
     return compared
@@ -139,10 +147,16 @@ def _summed(
     partial sum is as large as `terms`; usually it grows evenly to y, or like a random walk.
     """
     u = FORMATS[model.accumulate].unit
+    kept, stored = FORMATS[model.io].unit, n // model.block if model.block else 0
     if model.bound == "worst":
-        return error + (np.maximum(n - 1, 0) + factors - 1) * u * terms
-    walk = np.where(n > 1, n / 3 * np.square(y) + n / 2 * squares, 0.0)
-    return np.sqrt(error + u * u / 3 * (walk + (factors - 1) * squares))
+        roundings = (np.maximum(n - 1, 0) + factors - 1) * u + stored * kept
+        return error + roundings * terms
+
+    def walk(n: Any) -> Any:
+        return np.where(n > 1, n / 3 * np.square(y) + n / 2 * squares, 0.0)
+
+    summed = u * u * (walk(n) + (factors - 1) * squares) + kept * kept * walk(stored)
+    return np.sqrt(error + summed / 3)
 
 
 def _power(model: Rounding, error: Any) -> Any:

@@ -75,7 +75,15 @@ class Verdict:
 
 
 def judge(
-    name: str, got: Any, expected: Any, allowed: Any, *, io: str = "f64", axes: str = ""
+    name: str,
+    got: Any,
+    expected: Any,
+    allowed: Any,
+    *,
+    io: str = "f64",
+    axes: str = "",
+    copies: int = 1,
+    apart: Any = False,
 ) -> Verdict:
     """Compare what came with what is expected.
 
@@ -88,6 +96,10 @@ def judge(
         The format of `got`, which says what overflows.
     axes : str
         A letter for each of the last axes, to say where errors lie.
+    copies : int
+        How many elements share their errors, as equal rows do.
+    apart : ndarray of bool
+        Elements that do not count for the mean square and the gain, being allowed to jump.
 
     Examples
     --------
@@ -101,10 +113,12 @@ def judge(
     if got.shape != expected.shape:
         return Verdict(name, ("shape",), where=f"shape {got.shape}, wanted {expected.shape}")
     ratio = ratios(got, expected, allowed, io)
-    counted = np.isfinite(ratio) & np.isfinite(expected) & (allowed > 0) & np.isfinite(allowed)
+    known = np.isfinite(got) & np.isfinite(expected) & np.isfinite(allowed)
+    counted = known & (allowed > 0) & ~np.asarray(apart)
     n = int(np.count_nonzero(counted))
+    independent = max(n // copies, 1)
     unit = np.where(counted, allowed, 1.0)
-    error = np.where(counted, got - expected, 0.0) / unit
+    error = np.subtract(got, expected, where=counted, out=np.zeros(got.shape)) / unit
     size = np.where(counted, expected, 0.0) / unit
     rms, signal = (math.sqrt(np.sum(x * x) / max(n, 1)) for x in (error, size))
     gain = float(np.sum(error * size) / max(np.sum(size * size), 1e-300))
@@ -112,15 +126,15 @@ def judge(
     failures = {
         "not finite": bool(np.any(np.isfinite(expected) & ~np.isfinite(got) & failing)),
         "element": bool(np.any(failing)),
-        "rms": rms > rms_limit(n),
-        "gain": abs(gain) * signal > gain_limit(n),
+        "rms": rms > rms_limit(independent),
+        "gain": abs(gain) * signal > gain_limit(independent),
     }
     shown = np.where(np.isnan(ratio), np.inf, ratio)
     index = np.unravel_index(int(np.argmax(shown)), shown.shape) if shown.size else ()
     triple = (got, expected, np.broadcast_to(allowed, got.shape))
     came, wanted, margin = (float(x[index]) if x.size else math.nan for x in triple)
     largest = float(np.max(np.abs(size), initial=0.0))
-    limits = [gain_limit(n) / signal, rms_limit(n) / signal, 1 / largest] if signal else [math.inf]
+    seen = min(gain_limit(independent), rms_limit(independent))
     return Verdict(
         name,
         tuple(key for key, failed in failures.items() if failed),
@@ -132,7 +146,7 @@ def judge(
         share=float(np.mean(failing)) if failing.size else 0.0,
         rms=rms,
         gain=gain,
-        sees=min(limits),
+        sees=min(seen / signal, 1 / largest) if signal else math.inf,
         where=located(failing, axes, exact=(expected == 0) & (allowed == 0)),
     )
 

@@ -40,16 +40,17 @@ derivative(np.conjugate)(lambda c, y, x: np.conjugate(c))
 
 
 @traceable
-def _sech_squared(x: Array) -> Array:
+def sech_squared(x: Array) -> Array:
+    """The slope of tanh."""
     # 1 / cosh(x)^2 overflows; 1 - tanh(x)^2 loses the flat tails, and the exponentials the middle
     e = np.exp(2 * np.where(np.real(x) > 0, -x, x))
     return np.where(np.abs(np.real(x)) < 1, 1 - np.square(np.tanh(x)), 4 * e / np.square(1 + e))
 
 
-derivative(np.tanh)(lambda c, y, x: c * _sech_squared(x))
-derivative(_sech_squared)(lambda c, y, x: -2 * c * y * np.tanh(x))
-RULES[_sech_squared].elementwise = True
-derivative(special.expit)(lambda c, y, x: c * _sech_squared(x / 2) / 4)
+derivative(np.tanh)(lambda c, y, x: c * sech_squared(x))
+derivative(sech_squared)(lambda c, y, x: -2 * c * y * np.tanh(x))
+RULES[sech_squared].elementwise = True
+derivative(special.expit)(lambda c, y, x: c * sech_squared(x / 2) / 4)
 derivative(special.log_expit)(lambda c, y, x: c * special.expit(-x))
 
 
