@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+import tinylm as tl
 from tinylm.autograd import rules
+
+for _name in tl.__all__:
+    getattr(tl, _name)  # loads its room now, and with it the rules of the table
 
 settings.register_profile(
     "ci",

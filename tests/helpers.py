@@ -1,36 +1,11 @@
-"""Witnesses: what a derivative is, found without the engine."""
+"""Witnesses: what a derivative is, found without the engine; and how near two nests are."""
 
 import numpy as np
 
 from tinylm.autograd import trees
+from tinylm.oracle.steps import complex_step, complex_step_along
 
-STEP = 1e-30
-
-
-def complex_step(f, primals, cotangent):
-    """The cotangents of `primals`, one element at a time: ``Im <cotangent, f(x + ih e_j)> / h``.
-
-    Squire and Trapp 1998, "Using complex variables to estimate derivatives of real functions".
-    There is no difference of near numbers in it, so that h can be as small as one likes.
-    """
-    result = []
-    for number, primal in enumerate(primals):
-        gradient = np.zeros(np.shape(primal))
-        for index in np.ndindex(np.shape(primal)):
-            moved = [np.asarray(x, dtype=np.complex128) for x in primals]
-            moved[number] = moved[number].copy()
-            moved[number][index] += 1j * STEP
-            gradient[index] = np.sum(np.asarray(cotangent) * np.imag(f(*moved))) / STEP
-        result.append(gradient)
-    return tuple(result)
-
-
-def complex_step_along(f, primals, tangents):
-    """Derivative of every leaf of f's value along a direction."""
-    moved = [
-        np.asarray(x) + 1j * STEP * np.asarray(t) for x, t in zip(primals, tangents, strict=True)
-    ]
-    return trees.map_leaves(lambda y: np.imag(y) / STEP, f(*moved))
+__all__ = ["assert_close", "complex_step", "complex_step_along", "distance", "largest"]
 
 
 def distance(got, expected, floor=0.0):

@@ -18,15 +18,15 @@ FLOORS = [
     ["nn", "text", "oracle"],
     ["models"],
     ["training", "evaluation", "generation"],
-    ["settings"],
+    ["settings", "golden", "pytest_plugin"],
     ["run", "arguments"],
-    ["planning", "report"],
+    ["planning", "report", "oracle_cli"],
     ["cli"],
     ["__main__", "__init__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ENGINE = ["trees", "rules", "arraylike", "tracing", "vjp", "transforms", "derivatives", "fused"]
-EXTRAS = {"jax", "matplotlib", "mpmath", "torch"}
+EXTRAS = {"hypothesis", "jax", "matplotlib", "mpmath", "torch"}
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {"tinylm." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES}
 FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -95,6 +95,8 @@ def test_the_core_imports_numpy_and_scipy_only(path):
     for module, node in imports(tree):
         package = module.split(".")[0]
         if package in sys.stdlib_module_names | {"numpy", "scipy", "tinylm"}:
+            continue
+        if package == "pytest" and path.name == "pytest_plugin.py":  # which pytest loads
             continue
         assert package in EXTRAS, f"{path.name} imports {module}"
         assert id(node) not in at_the_top, f"{module} is an extra: import it where it is used"
@@ -187,8 +189,8 @@ CONTRACT = {
 def test_what_is_loaded_late_is_what_type_checkers_see():
     tree = ast.parse((ROOT / "__init__.py").read_text())
     late = next(node for node in tree.body if isinstance(node, ast.If))
-    seen = {n.module.split(".")[1]: [a.name for a in n.names] for n in late.body}
-    assert seen == tl._ROOMS
+    seen = {n.module.split(".")[1]: [a.name for a in n.names] for n in late.body[1:]}
+    assert seen | {late.body[0].names[0].name: []} == tl._ROOMS
     for room, names in tl._ROOMS.items():
         assert inspect.ismodule(getattr(tl, room))
         assert set(names) <= set(tl.__all__) & set(dir(tl))

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tinylm.models.gpt import ACTIVATIONS, NORMS, POSITIONS
+from tinylm.oracle.cases import NUMBER_FORMATS
+from tinylm.oracle.vector_files import KINDS
+from tinylm.oracle.vectors import OPS
 from tinylm.settings import Settings
 from tinylm.version import __version__
 
-COMMANDS = "train, evaluate or sample"
+COMMANDS = "train, evaluate, sample or oracle"
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,7 +40,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of a command; exits with 2 if there is anything wrong with them."""
     parser = Parser(
         prog="tinylm",
-        description="Train, measure and use small Transformer language models in NumPy.",
+        description="Train, measure and use small Transformer language models in NumPy, and hold "
+        "the gradients of other programs to theirs.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"tinylm {__version__}")
@@ -46,6 +50,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "train": _train(commands),
         "evaluate": _evaluate(commands),
         "sample": _sample(commands),
+        "oracle": _oracle(commands),
     }
     first = argv[0] if argv else ""
     if first and not first.startswith("-") and first not in subparsers:
@@ -53,7 +58,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     arguments, unknown = parser.parse_known_args(argv)
     if arguments.command is None:
         parser.error(f"wanted a command: {COMMANDS}; --help says more")
-    subparser = subparsers[arguments.command]
+    subparser = getattr(arguments, "parser", subparsers[arguments.command])
     if unknown:
         flag = unknown[0].split("=")[0]
         near = _nearest(flag, subparser.flags) if flag.startswith("-") else ""
@@ -111,6 +116,18 @@ def some(text: str) -> str:
 def folder(text: str) -> Path:
     """The path of a folder."""
     return Path(some(text))
+
+
+def listed(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Some of these names, with commas between them."""
+
+    def parsed(text: str) -> list[str]:
+        for name in text.split(","):
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r}: wanted some of {', '.join(known)}")
+        return text.split(",")
+
+    return parsed
 
 
 # Commands.
@@ -216,6 +233,44 @@ def _sample(commands: Any) -> Parser:
     add("--top-k", type=POSITIVE, help="draw among the k likeliest tokens only")
     add("--top-p", type=PROBABILITY, help="draw among the likeliest of this probability together")
     add("--seed", type=COUNT, help="to draw the same again")
+    return parser
+
+
+def _oracle(commands: Any) -> Parser:
+    parser: Parser = commands.add_parser(
+        "oracle",
+        help="golden vectors for programs in other languages",
+        description="Write golden vectors, compare with them what another program computed, or "
+        "verify that they are whole and right: see docs/golden-vectors.md.",
+        allow_abbrev=False,
+    )
+    actions = parser.add_subparsers(
+        dest="action", metavar="export, compare or verify", required=True
+    )
+
+    def action(name: str, what: str, *folders: tuple[str, str]) -> Parser:
+        chosen: Parser = actions.add_parser(name, help=what, description=what, allow_abbrev=False)
+        chosen.set_defaults(parser=chosen)
+        for metavar, holds in folders:
+            chosen.add_argument(metavar.lower(), metavar=metavar, type=folder, help=holds)
+        return chosen
+
+    export = action("export", "write golden vectors", ("DIR", "a new folder, or an earlier export"))
+    add = export.add_argument
+    add("--ops", type=listed(OPS), metavar="A,B", help=f"some of {', '.join(OPS)}; all")
+    kinds = f"some of {', '.join(KINDS)}; all"
+    add("--formats", type=listed(KINDS), default=KINDS, metavar="A,B", help=kinds)
+    add("--seed", type=COUNT, default=0, help="another one, other inputs (0)")
+    compare = action(
+        "compare",
+        "judge what another program computed",
+        ("GOLDEN", "the folder of an export"),
+        ("GOT", "a folder with the results of the other program"),
+    )
+    compare.add_argument(
+        "--format", choices=NUMBER_FORMATS, help="of the kernel; that of its files if not given"
+    )
+    action("verify", "look whether golden vectors are whole", ("DIR", "the folder of an export"))
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The command line: train, evaluate, sample.
+"""The command line: train, evaluate, sample, oracle.
 
 Exit codes: 0 done; 1 the work failed, and one line says why; 2 a bad command line; 130
 interrupted, and what was trained is saved.
@@ -21,6 +21,7 @@ import numpy as np
 from tinylm.arguments import parse
 from tinylm.files import held
 from tinylm.generation import generate
+from tinylm.oracle_cli import oracle
 from tinylm.planning import fit_to_budget, seconds_per_step
 from tinylm.report import ENOUGH, Status, picture, plan, table, written
 from tinylm.run import (
@@ -45,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     try:
         arguments = parse(sys.argv[1:] if argv is None else argv)
-        command = {"train": train, "evaluate": evaluate, "sample": sample}[arguments.command]
-        command(arguments)
+        commands = {"train": train, "evaluate": evaluate, "sample": sample, "oracle": oracle}
+        commands[arguments.command](arguments)
         if sys.stdout is not None:
             sys.stdout.flush()
     except KeyboardInterrupt:

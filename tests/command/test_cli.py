@@ -143,9 +143,9 @@ def test_a_terminal_sees_a_moving_line(text_file, tmp_path, monkeypatch, capsys)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "wanted a command: train, evaluate or sample"),
+        ("", "wanted a command: train, evaluate, sample or oracle"),
         ("trian", "unknown command 'trian'; did you mean train?"),
-        ("xyz", "unknown command 'xyz'; there are train, evaluate, sample"),
+        ("xyz", "unknown command 'xyz'; there are train, evaluate, sample, oracle"),
         ("train --layer 3", "unknown argument '--layer'; did you mean --layers?"),
         ("train --dmodel=3", "unknown argument '--dmodel=3'; did you mean --d-model?"),
         ("train now", "unknown argument 'now'"),
@@ -169,6 +169,19 @@ def test_a_terminal_sees_a_moving_line(text_file, tmp_path, monkeypatch, capsys)
         ("sample run --temperature inf", "argument --temperature: 'inf'"),
         ("sample run --top-p 0", "argument --top-p: '0': wanted a number in (0, 1]"),
         ("sample run --promt x", "unknown argument '--promt'; did you mean --prompt?"),
+        ("orcale verify d", "unknown command 'orcale'; did you mean oracle?"),
+        ("oracle", "the following arguments are required: export, compare or verify"),
+        ("oracle exprt d", "invalid choice: 'exprt'"),
+        ("oracle export", "the following arguments are required: DIR"),
+        ("oracle export d --sed 3", "unknown argument '--sed'; did you mean --seed?"),
+        ("oracle export d e", "tinylm oracle export: unknown argument 'e'"),
+        ("oracle export d --seed -1", "argument --seed: '-1': wanted a whole number, at least 0"),
+        ("oracle export d --ops relu,rule", "argument --ops: 'rule': wanted some of attention, "),
+        ("oracle export d --ops=", "argument --ops: '': wanted some of"),
+        ("oracle export d --formats csv", "'csv': wanted some of npz, safetensors, json"),
+        ("oracle compare golden", "the following arguments are required: GOT"),
+        ("oracle compare golden got --format f64", "argument --format: invalid choice: 'f64'"),
+        ("oracle verify --all d", "unknown argument '--all'"),
     ],
 )
 def test_bad_command_lines(run_main, monkeypatch, arguments, message):

@@ -10,7 +10,7 @@ from registry import REGISTRY
 
 import tinylm as tl
 from tinylm.oracle import FORMATS, Bounded, Rounding
-from tinylm.oracle.reference import bounds
+from tinylm.oracle.reference import bounds, tolerances
 
 WORST = Rounding(io="f32", accumulate="f32", bound="worst")
 USUAL = Rounding(io="f32", accumulate="f32")
@@ -216,3 +216,60 @@ def test_values_and_gradients_are_stored():
         for x in known.values():
             assert np.all(unit * np.abs(x.value) <= x.error)
             assert np.all(x.error <= 1.1 * unit * np.abs(x.value))
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_sums_that_go_through_memory_in_blocks(mean):
+    """Added up in float64, and kept in bfloat16 after every 16 of 512 terms."""
+    bf16 = FORMATS["bf16"].rounded
+    x = bf16(np.random.default_rng(4).standard_normal((2000, 512)) + mean)
+    total = np.zeros(2000)
+    for block in np.split(x, 32, axis=1):
+        total = bf16(total + np.sum(block, axis=1))
+    ratios = []
+    for size in (16, 0):
+        model = Rounding(io="bf16", accumulate="f64", block=size)
+        known = np.sum(bounded(x, model), axis=1).store("bf16")
+        ratios.append(np.sqrt(np.mean(((total - known.value) / known.error) ** 2)))
+    assert 0.4 < ratios[0] < 1.3 < ratios[1]
+    worst = Rounding(io="bf16", accumulate="f64", block=16, bound="worst")
+    assert np.all(np.abs(total - known.value) <= np.sum(bounded(x, worst), axis=1).error)
+
+
+def test_some_tensors_have_a_model_of_their_own():
+    rng = np.random.default_rng(0)
+    given = {"x": rng.standard_normal((64, 8)), "gain": rng.standard_normal(8)}
+    own = Rounding(io="bf16", accumulate="bf16")
+    models = {
+        "plain": Rounding(io="bf16"),
+        "own": own,
+        "mixed": Rounding(io="bf16", tensors={"gain": own}),
+    }
+    found = {
+        name: tolerances(tl.rms_norm, given, given, given["x"], model)
+        for name, model in models.items()
+    }
+    for tensor, like in (("value", "plain"), ("x", "plain"), ("gain", "own")):
+        assert np.array_equal(found["mixed"][tensor].error, found[like][tensor].error)
+    assert np.min(found["own"]["gain"].error / found["plain"]["gain"].error) > 2
+
+
+def test_the_largest_error_of_all_programs_is_allowed():
+    given = {"x": np.array([-6.0, 1.0])}  # where 1 + erf has few digits
+    model = Rounding(io="f32")
+    by_formula = bounds(tl.gelu.formula, given, given, np.ones(2), model)["value"].error
+    allowed = tolerances(tl.gelu, given, given, np.ones(2), model)["value"].error
+    assert allowed[0] > 1e3 * by_formula[0]
+    assert allowed[1] < 5 * by_formula[1]
+
+
+def test_at_a_kink_the_middle_of_both_sides_is_expected():
+    given = {"x": np.array([-1.0, 0.0, 2.0])}
+    cotangent = np.array([1.0, 3.0, 1.0])
+    found = tolerances(tl.relu, given, given, cotangent, Rounding(io="f32"))["x"]
+    assert found.value.tolist() == [0, 1.5, 1]
+    assert found.allowed == pytest.approx([0, 1.5, 0], rel=0.02, abs=1e-6)
+    assert found.undecided.tolist() == [False, True, False]
+    strict = tolerances(tl.relu, given, given, cotangent, Rounding(io="f32", kinks="convention"))
+    assert strict["x"].value.tolist() == [0, 0, 1]
+    assert not np.any(strict["x"].undecided)

@@ -200,7 +200,9 @@ def test_a_backward_that_returns_none():
         def backward(ctx, g):
             return 2 * g, None
 
-    with pytest.raises(WrongAnswer, match=r"from_torch\(test_torch_and_jax.Half\): .* depend on 'y'"):
+    with pytest.raises(
+        WrongAnswer, match=r"from_torch\(test_torch_and_jax.Half\): .* depend on 'y'"
+    ):
         from_torch(Half.apply)(x=np.ones(3), y=np.ones(3), cotangent=np.ones(3))
 
 
@@ -279,7 +281,9 @@ def test_it_works_where_gradients_are_off(rng):
     ],
 )
 def test_wrong_values_of_torch(f, message):
-    with pytest.raises(WrongAnswer, match=rf"^from_torch\(test_torch_and_jax\.<lambda>\): {message}"):
+    with pytest.raises(
+        WrongAnswer, match=rf"^from_torch\(test_torch_and_jax\.<lambda>\): {message}"
+    ):
         from_torch(f)(x=np.ones(3), cotangent=np.ones(3))
 
 

@@ -11,27 +11,39 @@ Examples
 True
 """
 
-from tinylm.oracle import rounding_rules
+from tinylm.oracle import rounding_rules, strategies
 from tinylm.oracle.adapters import from_jax, from_torch
 from tinylm.oracle.check import check
+from tinylm.oracle.check_grads import GradientError, check_grads
+from tinylm.oracle.compare import compare
 from tinylm.oracle.digits import Digits
 from tinylm.oracle.formats import FORMATS, Format
 from tinylm.oracle.reference import Reference, reference
 from tinylm.oracle.report import GradientMismatch, Report
 from tinylm.oracle.rounding import Bounded, Rounding
+from tinylm.oracle.search import Failure, find_failure
+from tinylm.oracle.vectors import export, verify
 
 __all__ = [
     "FORMATS",
     "Bounded",
     "Digits",
+    "Failure",
     "Format",
+    "GradientError",
     "GradientMismatch",
     "Reference",
     "Report",
     "Rounding",
     "check",
+    "check_grads",
+    "compare",
+    "export",
+    "find_failure",
     "from_jax",
     "from_torch",
     "reference",
     "rounding_rules",
+    "strategies",
+    "verify",
 ]

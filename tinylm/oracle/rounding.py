@@ -242,13 +242,22 @@ CORRECTLY_ROUNDED = {
 """Functions that IEEE 754 rounds to the nearest number."""
 
 UNITS = {"numpy": 4.0, "scipy": 16.0}
-"""By how many units roundoff the other functions may be off, those of libraries like these two."""
+"""By how many units roundoff the other functions may be off, those of libraries like these two.
+
+In float32 and float64, that is: for narrower numbers they compute in float32, and round once."""
 
 INSIDE: dict[Any, Callable[..., Any]] = {
     np.logaddexp: lambda y, a, b: np.maximum(np.abs(a), np.abs(b)),
     sech_squared: lambda y, x: np.full(np.shape(x), 4.0),  # kernels take 1 - tanh^2
 }
 """How large the numbers are that a function adds up to its value, if larger than that."""
+
+
+def _units(function: Any, model: Rounding) -> float:
+    narrow = FORMATS[model.accumulate].precision < FORMATS["f32"].precision
+    if narrow or function in CORRECTLY_ROUNDED:
+        return 1.0
+    return UNITS["scipy" if title(function).startswith("scipy") else "numpy"]
 
 
 def elementwise(rule: Rule, *args: Any, **kwargs: Any) -> Any:
@@ -264,9 +273,7 @@ def elementwise(rule: Rule, *args: Any, **kwargs: Any) -> Any:
                 partial = np.abs(part(ones, y, *values))
                 errors.append(np.where(error == 0, 0.0, partial * error))
         if rule.function not in EXACT:
-            units = UNITS["scipy" if title(rule.function).startswith("scipy") else "numpy"]
-            units = 1.0 if rule.function in CORRECTLY_ROUNDED else units
-            errors.append(rounding_of(model, y, units))
+            errors.append(rounding_of(model, y, _units(rule.function, model)))
             if rule.function in INSIDE:
                 errors.append(rounding_of(model, INSIDE[rule.function](y, *values)))
     return Bounded(y, together(model, *errors) if errors else 0.0, model)

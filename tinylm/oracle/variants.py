@@ -41,8 +41,9 @@ def repeated(inputs: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def laid_out(x: Any, layout: str) -> Any:
     """An array of the same numbers, otherwise in memory.
 
-    "strided" has nan between its elements, "transposed" is column by column, "broadcast" has stride
-    0 along its first axis if its rows are all equal.
+    "strided" has nan between its elements, "transposed" is column by column, "reversed" has a
+    negative stride and "read-only" cannot be written into; "broadcast" has stride 0 along its first
+    axis if its rows are all equal.
     """
     if layout == "strided" and np.ndim(x) and x.dtype.kind == "f":
         wide = np.full((*x.shape[:-1], 2 * x.shape[-1]), np.nan, x.dtype)
@@ -50,9 +51,13 @@ def laid_out(x: Any, layout: str) -> Any:
         return wide[..., ::2]
     if layout == "transposed":
         return np.array(x, order="F")
-    if layout == "broadcast" and np.ndim(x) > 1 and len(x) > 1 and np.array_equal(x[1:], x[:-1]):
+    if layout == "broadcast" and np.ndim(x) and len(x) > 1 and np.array_equal(x[1:], x[:-1]):
         return np.broadcast_to(x[:1].copy(), x.shape)
-    return np.array(x, order="C")
+    if layout == "reversed" and np.ndim(x):
+        return np.array(x[::-1], order="C")[::-1]
+    y = np.array(x, order="C")
+    y.setflags(write=layout != "read-only")
+    return y
 
 
 def edge(

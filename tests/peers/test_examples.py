@@ -1,0 +1,34 @@
+"""The examples and the pages' blocks that need PyTorch or JAX run, and say what is said of them."""
+
+import re
+import runpy
+from pathlib import Path
+
+import jax  # noqa: F401  # its import draws random numbers, which no test may
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKS = [
+    (page.name, language, block)
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for language, block in re.findall(
+        r"^```python (torch|jax)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+]
+
+
+@pytest.mark.parametrize(("page", "language", "block"), BLOCKS, ids=lambda x: x[:20])
+def test_blocks_run(page, language, block, capsys):
+    exec(compile(block, page, "exec"), {})  # noqa: S102
+    assert "accepted" in capsys.readouterr().out
+
+
+def test_there_is_a_block_for_each():
+    assert {"torch", "jax"} <= {language for _, language, _ in BLOCKS}
+
+
+def test_the_bug_of_the_example_is_named(capsys):
+    runpy.run_path(str(ROOT / "examples" / "torch_function.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert "likeliest cause: in the gradient of x, the gradient through 'std' is dropped" in printed
+    assert printed.strip().endswith("would have said: True")
