@@ -218,8 +218,11 @@ def test_wrong_gradients_fail(f, name):
     wrong, message = WRONG[name]
     with pytest.raises(GradientError, match=message):
         check_grads((f, wrong), (X, W))
-    found = check_grads((f, vjp), (X, W))
-    assert found.first.method == (STEP if f is smooth else f"{TABLE} and {STEP}")
+
+
+def test_the_right_one_of_these_passes():
+    assert check_grads((smooth, vjp), (X, W)).first.method == STEP
+    assert check_grads((rough, vjp), (X, W)).first.method == f"{TABLE} and {STEP}"
 
 
 @pytest.mark.parametrize("function", [np.sin, lambda x: np.sin(np.real(x))])
@@ -259,7 +262,6 @@ def test_a_rule_that_is_taught(rule, message):
     if message is None:
         assert check_grads(lambda x: np.sin(cube(x)), (X,)).second.visible < 1e-11
         return
-    check_grads(lambda x: np.sin(x * cube(tl.stop_gradient(x))), (X,), order=1)
     with pytest.raises(GradientError, match=message):
         check_grads(lambda x: np.sin(cube(x)), (X,))
 
@@ -298,7 +300,7 @@ VACUOUS = {
     "equals": (lambda x, y: np.maximum(x, y) * x, (X, X.copy())),
     "at the end of the domain": ((np.sqrt, lambda u, x: u), (np.zeros(2),)),
     "bfloat16": ((lambda x: FORMATS["bf16"].rounded(np.sin(x)), lambda u, x: u * np.cos(x)), (X,)),
-    "one argument of two": (lambda x, y: np.abs(x) * 1e-15 + np.abs(y), (X, Y)),
+    "one argument of two": (lambda x, y: np.abs(x) * 1e-12 + np.abs(y), (X, Y)),
 }  # fmt: skip
 
 
@@ -350,6 +352,7 @@ SMOOTH = {
     "reciprocal": (lambda x: 1 / x, lambda x: -1 / x**2),
     "waves": (lambda x: np.sin(100 * x), lambda x: 100 * np.cos(100 * x)),
     "a narrow peak": (lambda x: 1 / (1e-4 + x * x), lambda x: -2 * x / (1e-4 + x * x) ** 2),
+    "ripples": (lambda x: x + 1e-4 * np.sin(1e4 * x), lambda x: 1 + np.cos(1e4 * x)),
     "abs": (np.abs, np.sign),
     "of a large number": (lambda x: 1e8 + np.sin(x), np.cos),
     "what is left of large numbers": (lambda x: (1e6 + np.sin(x)) - 1e6, np.cos),
@@ -365,22 +368,30 @@ def test_the_error_of_the_differences_covers_the_truth(name, seed, scale):
     f, derivative = SMOOTH[name]
     x, t = scale * np.random.default_rng(seed).standard_normal((2, 1))
     exact = float(derivative(x[0]) * t[0])
-    slope, error, _ = richardson_along(lambda x: f(x)[0], (x,), (t,))
+    slope, error = richardson_along(lambda x: f(x)[0], (x,), (t,))
     assert abs(slope - exact) <= error + 1e-15 * abs(exact)
 
 
 def test_differences_converge():
     for f, tangent, exact in ((np.sin, 3.0, 3 * math.cos(2)), (np.exp, -1e-3, -1e-3 * math.exp(2))):
-        slope, error, kink = richardson_along(f, (np.array(2.0),), (np.array(tangent),))
+        slope, error = richardson_along(f, (np.array(2.0),), (np.array(tangent),))
         assert abs(slope - exact) <= error < 1e-11 * abs(exact)
-        assert kink == 0
 
 
 def test_differences_at_a_kink():
-    slope, error, kink = richardson_along(tl.relu, (np.array(0.0),), (np.array(2.0),))
-    assert slope == pytest.approx(1, abs=1e-9)
-    assert kink == pytest.approx(1, abs=1e-9)
-    assert error >= kink
+    """A few of them may cancel each other: nothing is known."""
+    weights = np.array([1.0, -2.0, 3.0])
+    for f in (tl.relu, lambda x: np.sum(weights * tl.relu(x))):
+        at, tangent = np.zeros(3), np.array([0.3, -0.2, 0.5])
+        assert richardson_along(lambda x: np.sum(f(x)), (at,), (tangent,))[1] == np.inf  # noqa: B023
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["f16", "bf16", "e5m2"]))
+def test_differences_of_a_staircase_may_be_zero_or_not(seed, narrow):
+    x, t = 10 * np.random.default_rng(seed).standard_normal(2)
+    slope, error = richardson_along(lambda x: float(FORMATS[narrow].rounded(x)), (x,), (t,))
+    assert abs(slope - t) <= error
+    assert abs(slope) <= error
 
 
 def test_differences_where_f_raises():
@@ -389,9 +400,9 @@ def test_differences_where_f_raises():
             raise ValueError
         return float(x) ** 2
 
-    slope, error, _ = richardson_along(f, (1.01,), (1.0,))
+    slope, error = richardson_along(f, (1.01,), (1.0,))
     assert abs(slope - 2.02) <= error < 1e-6
-    assert richardson_along(f, (1.0,), (1.0,))[:2] == (0.0, np.inf)
+    assert richardson_along(f, (1.0,), (1.0,)) == (0.0, np.inf)
 
 
 @pytest.mark.parametrize(
@@ -413,12 +424,11 @@ def test_the_complex_step_counts_where_the_differences_agree(f, method):
     assert abs(found.value - (0.6 - 1.6 - 0.3)) <= found.error < 1e-9
 
 
-def test_the_complex_step_at_a_kink_has_its_error():
+def test_the_complex_step_does_not_count_at_a_kink():
     """The maximum of complex numbers takes one side, and says nothing of the other."""
-    found = product_along(
-        lambda x: np.maximum(x, 0), np.ones(2), (np.array([0.0, 1.0]),), (np.array([1e-3, 5.0]),), 1e-3
-    )  # fmt: skip
-    assert found.error >= 4e-4
+    at, tangent = np.array([0.0, 1.0]), np.array([1e-3, 5.0])
+    found = product_along(lambda x: np.maximum(x, 0), np.ones(2), (at,), (tangent,), 1e-3)
+    assert (found.method, found.error) == (TABLE, np.inf)
 
 
 def test_complex_steps():

@@ -122,8 +122,8 @@ def richardson_along(
     derivative, error : float
         The error is inf if nothing converges, or if the derivatives on the left and on the right
         differ: a kink. If short steps change nothing f is a staircase, and the error covers a
-        derivative of zero as well as that of the stairs. What is narrower than a ten-millionth of
-        the primals may be missed.
+        derivative of zero as well as that of the stairs. What of f is narrower than a
+        ten-thousandth of the primals may be missed.
 
     Examples
     --------
@@ -178,19 +178,17 @@ def _stair(changes: Any) -> float:
 def _limit(column: Any, rounding: Any, power: int) -> tuple[float, float]:
     """The best entry of a table, and its error.
 
-    Each next column is rid of one more power of the step: of `power`, power + 2, ... An entry counts
-    if three steps or more are in it. A better one has a smaller error, or has shorter steps and
-    says that the other is wrong.
+    Each next column is rid of one more power of the step: of `power`, power + 2, ... A better entry
+    has a smaller error, or has shorter steps and says that the other is wrong.
     """
     best, error = np.zeros(column.shape), np.full(column.shape, np.inf)
     for order in range(COLUMNS):
         better = column[1:] + np.diff(column) / (RATIO ** (power + 2 * order) - 1)
         change = np.maximum(np.abs(better - column[1:]), np.abs(better - column[:-1]))
         column, last = better, slice(order + 1, None)
-        if order > 0:
-            off = 2 * change + rounding[last]
-            best[last] = np.where(off < error[last], column, best[last])
-            error[last] = np.fmin(off, error[last])
+        off = 2 * change + rounding[last]
+        best[last] = np.where(off < error[last], column, best[last])
+        error[last] = np.fmin(off, error[last])
     chosen = 0
     for row in range(len(best)):
         refuted = abs(best[row] - best[chosen]) > error[row] + error[chosen]

@@ -22,8 +22,8 @@ MAX_LENGTH = 65
 BESIDE_BLOCKS = (1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257)
 """Lengths that are drawn more often than others."""
 
-LEADING = ((), (1,), (2,), (2, 3), (0,))
-"""The leading axes of an op that has others besides."""
+LEADING = ((), (), (1,), (2,), (2,), (2, 3), (2, 3), (0,))
+"""The leading axes of an op that has others besides, the simplest first."""
 
 LAYOUTS = ("C", "transposed", "strided", "reversed", "read-only", "broadcast")
 """What `tinylm.oracle.variants.laid_out` knows, the simplest first."""
@@ -42,7 +42,7 @@ POWERS_OF = {
 }
 """Arguments of an exponential function: of larger ones it is 0 or 1, with no digit between."""
 
-MASKS = ((1.0, False), (0.7, False), (0.2, False), (0.7, True), (0.2, True))
+MASKS = ((0.8, False), (0.2, False), (0.8, True), (0.2, True))
 """Kinds of masks: the share that is True, and whether a row is all False."""
 
 
@@ -115,7 +115,7 @@ def arrays(
 
 
 def masks(shape: tuple[int, ...]) -> SearchStrategy[Any]:
-    """Boolean masks: all True, mixed, with an empty row.
+    """Boolean masks, in half of which a row is empty.
 
     Parameters
     ----------
@@ -200,15 +200,12 @@ def inputs(
         letter: x if isinstance(x, st.SearchStrategy) else st.just(x)
         for letter, x in with_sizes(usual, sizes).items()
     }
-    ranges = {name: POWERS_OF.get((str(op), name), powers) for name in axes}
-    clipped = {}
-    for name, (low, high) in ranges.items():
-        most = min(high, powers[1])
-        clipped[name] = st.integers(min(max(low, powers[0]), most), most)
+    ranges = {name: _range(powers, POWERS_OF.get((str(op), name), powers)) for name in axes}
 
-    def drawn(sizes: Any, seed: int, powers: Any, kind: Any, layout: str) -> dict[str, Any]:
+    def drawn(sizes: Any, seed: int) -> dict[str, Any]:
         rng, ignored = np.random.default_rng(seed), attributes.get("ignore_index", IGNORED)
-        plain = inputs_at(op, axes, sizes, rng, powers=powers, mask=kind, ignore_index=ignored)
+        layout = LAYOUTS[rng.integers(len(LAYOUTS))]
+        plain = inputs_at(op, axes, sizes, rng, powers=ranges, ignore_index=ignored)
         return {name: laid_out(x, layout) for name, x in plain.items()}
 
     def defined(drawn: dict[str, Any]) -> bool:
@@ -221,15 +218,14 @@ def inputs(
             return False
         return True
 
-    strategy: SearchStrategy[dict[str, Any]] = st.builds(
-        drawn,
-        st.fixed_dictionaries(chosen),
-        _seeds(),
-        st.fixed_dictionaries(clipped),
-        st.sampled_from(MASKS),
-        layouts(),
-    )
+    sizes_drawn = st.fixed_dictionaries(chosen)
+    strategy: SearchStrategy[dict[str, Any]] = st.builds(drawn, sizes_drawn, _seeds())
     return strategy.filter(defined)
+
+
+def _range(powers: tuple[int, int], within: tuple[int, int]) -> tuple[int, int]:
+    high = min(powers[1], within[1])
+    return min(max(powers[0], within[0]), high), high
 
 
 def axes_of_inputs(
@@ -245,8 +241,8 @@ def axes_of_inputs(
     defaults = getattr(tinylm.ops, op).defaults if isinstance(op, str) else {}
     unknown = set(optional) - (axes.keys() & defaults.keys())
     if unknown:
-        wanted = ", ".join(axes.keys() & defaults.keys()) or "nothing"
-        raise ValueError(f"optional={tuple(optional)}: wanted of {wanted}")
+        wanted = ", ".join(sorted(axes.keys() & defaults.keys())) or "nothing"
+        raise ValueError(f"optional={tuple(optional)}: what is optional is {wanted}")
     left_out = defaults.keys() - set(optional)
     axes["cotangent"] = axes.pop("value")
     return {name: letters for name, letters in axes.items() if name not in left_out}
@@ -267,8 +263,7 @@ def inputs_at(
     sizes: Mapping[str, Any],
     rng: np.random.Generator,
     *,
-    powers: Mapping[str, int] | None = None,
-    mask: tuple[float, bool] = MASKS[1],
+    powers: Mapping[str, tuple[int, int]] | None = None,
     ignore_index: int = IGNORED,
 ) -> dict[str, Any]:
     """Random inputs of an op, of given sizes.
@@ -281,10 +276,9 @@ def inputs_at(
     sizes : mapping of str to int
         The length of each axis; under ``"..."`` a tuple, the leading ones.
     rng : numpy.random.Generator
-    powers : mapping of str to int
-        By which power of ten the normal numbers of an input are multiplied.
-    mask : tuple of float and bool
-        One of `MASKS`.
+    powers : mapping of str to tuple of two int
+        The least and the largest power of ten by which the normal numbers of an input are
+        multiplied.
     ignore_index : int
         That of cross_entropy: a fifth of the targets do not count.
 
@@ -302,13 +296,15 @@ def inputs_at(
         leading = tuple(sizes["..."]) if "..." in text else ()
         shape = leading + tuple(sizes[letter] for letter in text.replace("...", ""))
         if name == "mask":
-            drawn[name] = _mask(rng, shape, mask)
+            drawn[name] = _mask(rng, shape, MASKS[rng.integers(len(MASKS))])
         elif name == ids:
             drawn[name] = rng.integers(0, max(sizes["V"], 1), shape)
             if name == "targets":
                 drawn[name][rng.random(shape) < 0.2] = ignore_index
         else:
-            drawn[name] = rng.standard_normal(shape) * 10.0 ** (powers or {}).get(name, 0)
+            low, high = (powers or {}).get(name, (0, 0))
+            power = rng.integers(low, high, endpoint=True)
+            drawn[name] = rng.standard_normal(shape) * 10.0**power
     return {name: np.asarray(x) for name, x in drawn.items()}
 
 
