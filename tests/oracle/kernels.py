@@ -78,7 +78,7 @@ def flash(bug=None, causal=True, scale=None):
 def shared(gradient, x):
     """Summed over the leading axes along which x was repeated."""
     axes = tuple(
-        i for i, n in enumerate(x.shape) if n == 1 < gradient.shape[i - x.ndim + gradient.ndim]
+        i for i, n in enumerate(x.shape) if n == 1 != gradient.shape[i - x.ndim + gradient.ndim]
     )
     return np.sum(gradient, axis=axes, keepdims=True) if axes else gradient
 

@@ -49,9 +49,17 @@ class Kernel:
         value = getattr(tl, self.op)(**inputs, **self.attributes)
         return {**inputs, "cotangent": rng.standard_normal(np.shape(value))}
 
-    def check(self, seed, io, **options):
-        options = {**self.attributes, "rounding": self.model(io), "power": self.power, **options}
-        return tl.oracle.check(self.kernel, self.op, self.inputs(seed), **options)
+    def check(self, seed, io, kernel=None, **options):
+        """Hold it to its model; or another in its place."""
+        return tl.oracle.check(
+            kernel or self.kernel,
+            self.op,
+            self.inputs(seed),
+            rounding=self.model(io),
+            power=self.power,
+            **self.attributes,
+            **options,
+        )
 
 
 # What they store.

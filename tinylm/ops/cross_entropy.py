@@ -62,7 +62,7 @@ def _mean_of_targets(log_probabilities: Array, targets: Any, ignore_index: int) 
     index = np.where(counted, targets, 0)[..., None]
     log_probabilities = name(log_probabilities, "log_probabilities")
     likelihood = np.take_along_axis(log_probabilities, index, axis=-1)[..., 0]
-    return -np.sum(np.where(counted, likelihood, 0)) / np.count_nonzero(counted)
+    return -np.sum(np.where(counted, likelihood, 0)) / int(np.count_nonzero(counted))
 
 
 @cross_entropy.check

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import special
 
 from tinylm.autograd import Array, derivative, fused, traceable
 
@@ -65,7 +66,7 @@ def _(x: Array) -> Array:
 
 @traceable
 def _kept_sigmoid(x: Array) -> Array:
-    return 1 / (1 + np.exp(-x))
+    return special.expit(x)
 
 
 derivative(_kept_sigmoid)(lambda c, y, x: c * y * (1 - y))

@@ -84,9 +84,9 @@ class _Errors:
         made = {name: d for name, d in made.items() if np.any(d)}
         back = {name: d for name, d in made.items() if name != "value"}
         parts = [(mistake.text, made)]
-        if len(back) < len(made):
+        if mistake.divisible and len(back) < len(made):
             parts.append((f"on the way back, {mistake.text}", back))
-        if len(made) > 1:
+        if mistake.divisible and len(made) > 1:
             parts += [
                 (f"in the gradient of {name}, {mistake.text}", {name: back[name]}) for name in back
             ]

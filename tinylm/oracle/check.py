@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinylm.autograd import Array
-from tinylm.oracle.answers import WrongAnswer, called
-from tinylm.oracle.causes import likeliest
-from tinylm.oracle.examples import SHAPES, axes_of
-from tinylm.oracle.reference import differentiable, in_format, tolerances
-from tinylm.oracle.report import Cause, GradientMismatch, Report, Run
-from tinylm.oracle.rounding import Bounded, Rounding
-from tinylm.oracle.variants import EDGES, LAYOUTS, edge, laid_out, repeated, shuffled
-from tinylm.oracle.verdict import Verdict, judge
+from tinylm.oracle.report import GradientMismatch, Report, Run
+from tinylm.oracle.rounding import Rounding
+from tinylm.oracle.subject import Case, Subject
+from tinylm.oracle.variants import EDGES, LAYOUTS, edge, repeated, shuffled
 
 
 def check(
@@ -97,9 +92,10 @@ def check(
     >>> report.ok, report.verdicts["x"].sees < 0.02
     (True, True)
     """
-    _check_call(inputs, power, seeds, layouts, edges)
+    _check_call(kernel, rounding, inputs, power, seeds, layouts, edges)
     subject = Subject.of(kernel, op, inputs, attributes, rounding or Rounding(), shapes)
-    given = {name: subject.rounded(x) for name, x in inputs.items()}
+    given = {name: subject.rounded(name, x) for name, x in inputs.items()}
+    names = subject.check_names(given)
     cases = _cases(given, seeds, layouts, edges, subject.shapes)
     judged = [(case, run) for case in cases if (run := subject.run(case)) is not None]
     runs = tuple(run for _, run in judged)
@@ -112,16 +108,28 @@ def check(
         return report
     wrong = [case for case, run in judged if not all(verdict.ok for verdict in run.verdicts)]
     causes = subject.causes(wrong[0]) if wrong else ()
-    raise GradientMismatch(dataclasses.replace(report, causes=causes))
+    hint = subject.wider_model(wrong[0], sorted(names)) if wrong and not causes else ""
+    raise GradientMismatch(dataclasses.replace(report, causes=causes, hint=hint))
 
 
 def _check_call(
+    kernel: Any,
+    rounding: Any,
     inputs: Mapping[str, Any],
     power: float,
     seeds: int,
     layouts: Sequence[str],
     edges: Sequence[str],
 ) -> None:
+    if not callable(kernel):
+        raise TypeError(f"check: kernel is a {type(kernel).__name__}: wanted a callable")
+    if not isinstance(inputs, Mapping):
+        raise TypeError(f"check: inputs is a {type(inputs).__name__}: wanted a dict of arrays")
+    if rounding is not None and not isinstance(rounding, Rounding):
+        raise TypeError(f"check: {rounding=}: wanted a tinylm.oracle.Rounding")
+    for name, x in inputs.items():
+        if hasattr(x, "requires_grad"):
+            raise TypeError(f"check: {name} is a {type(x).__name__}: wanted a NumPy array")
     if "cotangent" not in inputs:
         raise ValueError(
             f"check: inputs has {', '.join(inputs) or 'nothing'}: wanted 'cotangent', too"
@@ -147,20 +155,9 @@ def _blind(run: Run, power: float, cotangent: Any) -> list[str]:
             of = "the value" if verdict.name == "value" else f"the gradient of {verdict.name}"
             problems.append(
                 f"vacuous: in {of} it would have seen {seen}, relative to what is expected, and "
-                f"{power:g} is wanted{why}"
+                f"{power:g} is wanted{why or ': give more rows, or another power='}"
             )
     return problems
-
-
-@dataclass(frozen=True)
-class Case:
-    """One question to the kernel."""
-
-    label: str
-    inputs: Mapping[str, Any]
-    layout: str = "C"
-    copies: int = 1
-    may_refuse: bool = True
 
 
 def _cases(
@@ -183,127 +180,3 @@ def _cases(
     for name in edges:
         for label, inputs in edge(given, name, shapes):
             yield Case(label, inputs)
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A kernel, and what it is held to."""
-
-    kernel: Callable[..., Any]
-    function: Any
-    title: str
-    arrays: list[str]
-    attributes: Mapping[str, Any]
-    model: Rounding
-    shapes: str | None
-
-    @classmethod
-    def of(
-        cls,
-        kernel: Any,
-        op: Any,
-        inputs: Mapping[str, Any],
-        attributes: Mapping[str, Any],
-        model: Rounding,
-        shapes: str | None,
-    ) -> Subject:
-        both = inputs.keys() & attributes.keys()
-        if both:
-            raise ValueError(f"check: {', '.join(both)} is among the inputs and the attributes")
-        arguments = {k: x for k, x in inputs.items() if k != "cotangent"} | dict(attributes)
-        function, arrays = differentiable(op, arguments)
-        title = op if isinstance(op, str) else getattr(op, "__name__", "formula")
-        if hasattr(kernel, "declared"):
-            kernel = kernel.declared(model.io)
-        shapes = shapes if shapes is not None else SHAPES.get(title)
-        if shapes is not None:
-            axes_of(shapes)  # raises
-        return cls(kernel, function, title, arrays, attributes, model, shapes)
-
-    @property
-    def axes(self) -> dict[str, str]:
-        """The letters of the axes of each tensor, where they are known."""
-        return {} if self.shapes is None else axes_of(self.shapes)
-
-    def rounded(self, x: Any) -> Any:
-        """An input as the kernel can be given it."""
-        return in_format(x, self.model.io) if np.asarray(x).dtype.kind == "f" else np.asarray(x)
-
-    def run(self, case: Case) -> Run | None:
-        """One call, judged; None if the op itself is not defined there."""
-        try:
-            expected = self.expected(case.inputs)
-        except (ValueError, TypeError):
-            if case.may_refuse:
-                return None
-            raise
-        try:
-            got, problem = self.answer(case.inputs, case.layout)
-        except WrongAnswer as error:
-            return Run(case.label, problem=str(error))
-        except Exception as error:
-            if case.may_refuse:
-                return Run(case.label, note=f"refused, {type(error).__name__}: {error}")
-            raise
-        verdicts = [
-            _judged(name, got[name], x, axes=self.axes.get(name, ""), copies=case.copies)
-            for name, x in expected.items()
-        ]
-        return Run(case.label, tuple(verdicts), problem)
-
-    def expected(self, inputs: Mapping[str, Any]) -> dict[str, Bounded]:
-        """Value and gradients, and what a kernel may be off."""
-        with np.errstate(all="ignore"):
-            return tolerances(self.function, *self.split(inputs), self.model)
-
-    def split(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Any]:
-        """All arguments of the op, the differentiable ones, and the cotangent."""
-        arguments = {**inputs, **self.attributes}
-        cotangent = arguments.pop("cotangent")
-        return arguments, {name: arguments[name] for name in self.arrays}, cotangent
-
-    def answer(self, inputs: Mapping[str, Any], layout: str = "C") -> tuple[dict[str, Any], str]:
-        """What the kernel gives, and what it did to its inputs."""
-        dtype = {"f64": np.float64, "f16": np.float16}.get(self.model.io, np.float32)
-        handed = {
-            name: laid_out(x.astype(dtype) if x.dtype.kind == "f" else x, layout)
-            for name, x in inputs.items()
-        }
-        before = {name: x.tobytes() for name, x in handed.items()}
-        cotangent = handed.pop("cotangent")
-        value, grads = called(self.kernel, handed, cotangent, self.arrays)
-        handed["cotangent"] = cotangent
-        written = [name for name, x in handed.items() if x.tobytes() != before[name]]
-        problem = f"it wrote into {', '.join(written)}" if written else ""
-        return {"value": value, **grads}, problem
-
-    def repeats(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether two calls give the same bits."""
-        first, second = (self.answer(inputs)[0] for _ in range(2))
-        return all(first[name].tobytes() == second[name].tobytes() for name in first)
-
-    def causes(self, case: Case) -> tuple[Cause, ...]:
-        """What would explain the errors."""
-        plain = dataclasses.replace(case, layout="C")
-        if case.layout != "C" and (run := self.run(plain)) is not None and run.ok:
-            text = f"it reads {case.layout} arrays as if they were contiguous"
-            return (Cause(text, 1.0, 1.0),)
-        got, _ = self.answer(case.inputs)
-        expected = self.expected(case.inputs)
-        if any(np.shape(got[name]) != x.shape for name, x in expected.items()):
-            return ()
-        with np.errstate(all="ignore"):
-            return likeliest(self.function, *self.split(case.inputs), expected, got, self.axes)
-
-
-def _judged(name: str, got: Any, expected: Bounded, **told: Any) -> Verdict:
-    """The verdict on a tensor; where a nan is expected a number is no error, but one nan must be."""
-    lost = np.isnan(expected.value)
-    told |= {"io": expected.model.io, "apart": expected.undecided}
-    if not np.any(lost) or np.shape(got) != lost.shape:
-        return judge(name, got, expected.value, expected.allowed, **told)
-    known = [np.where(lost, 0.0, x) for x in (got, expected.value, expected.allowed)]
-    verdict = judge(name, *known, **told)
-    if np.any(np.isnan(got[lost])):
-        return verdict
-    return dataclasses.replace(verdict, failures=(*verdict.failures, "nan"))

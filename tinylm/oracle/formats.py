@@ -73,10 +73,14 @@ class Format:
     def error(self, x: Any) -> Any:
         """The most by which rounding moves numbers of this size: ``max(unit |x|, smallest / 2)``.
 
-        Exact for powers of two, up to twice too large between them; 0 for what is not finite.
+        Exact for powers of two, up to twice too large between them; 0 for what is not finite. With
+        the exponents of float32, subnormal numbers may be lost altogether: many processors and
+        compilers flush them to zero.
         """
         size = np.abs(x)
         error = np.where(size == 0, 0.0, np.maximum(self.unit * size, self.smallest / 2))
+        if self.least == -126:
+            error = np.where(size < 2.0**self.least, np.maximum(size, error), error)
         return np.where(np.isfinite(size), error, 0.0)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from tinylm.autograd import patch, record
 from tinylm.oracle.formats import FORMATS
 from tinylm.oracle.reference import pulled
+from tinylm.oracle.wrong_arguments import ARGUMENTS, scale_of
 
 Tensors = dict[str, Any]
 """Under "value" the value, under the name of each input its gradient."""
@@ -78,15 +79,20 @@ class Mistake:
         What it makes of some tensors; the others stay as they are.
     graded : bool
         Whether a part of the mistake can be made, 2% of it.
+    divisible : bool
+        Whether it can be made in some of the tensors only.
     """
 
     text: str
     tensors: Tensors
     graded: bool = True
+    divisible: bool = True
 
 
 def mistakes(program: Program, right: Tensors) -> Iterator[Mistake]:
     """Every known mistake that can be made with this program."""
+    ones = program.run(cotangent=np.ones_like(program.cotangent))
+    yield Mistake("the cotangent is taken as ones", ones, graded=False)
     for kind in (_in_gradients, _in_arguments, _in_names, _in_sums):
         yield from kind(program, right)
 
@@ -95,82 +101,9 @@ def mistakes(program: Program, right: Tensors) -> Iterator[Mistake]:
 
 
 def _in_arguments(program: Program, right: Tensors) -> Iterator[Mistake]:
-    ones = program.run(cotangent=np.ones_like(program.cotangent))
-    yield Mistake("the cotangent is taken as ones", ones, graded=False)
     if program.name in ARGUMENTS:
         for text, changed in ARGUMENTS[program.name](program.inputs):
             yield Mistake(text, program.run(**changed))
-
-
-def _of_attention(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    T, D = np.shape(inputs["Q"])[-2:]
-    S = np.shape(inputs["K"])[-2]
-    scale = inputs.get("scale") or 1 / math.sqrt(max(D, 1))
-    mask = inputs.get("mask")
-    yield "the scale is missing", {"scale": 1.0}
-    yield "the scale is applied twice", {"scale": scale * scale}
-    if inputs.get("causal"):
-        for shift, text in (
-            (1, "the causal mask is off by one: it lets each query see the next key"),
-            (-1, "the causal mask is off by one: it hides from each query its own key"),
-            (S - T, "the causal mask is aligned with the last key instead of the first"),
-        ):
-            if shift:
-                lower = np.tri(T, S, shift, dtype=bool)
-                lower = lower if mask is None else lower & np.asarray(mask)
-                yield text, {"causal": False, "mask": lower}
-        yield "the causal mask is missing", {"causal": False}
-    if mask is not None:
-        yield "the mask is missing", {"mask": None}
-        yield "the mask is inverted", {"mask": ~np.asarray(mask)}
-    if inputs.get("causal") is not True:
-        yield "a causal mask is applied", {"causal": True}
-
-
-def _of_norm(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "the gain is missing", {"gain": np.ones_like(inputs["gain"])}
-    for eps in (0.0, 1e-12, 1e-6, 1e-5, 1e-3):
-        if eps != inputs.get("eps", 1e-5):
-            yield f"eps is {eps:g}", {"eps": eps}
-
-
-def _of_softmax(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    axis = inputs.get("axis", -1)
-    for other in range(-np.ndim(inputs["x"]), 0):
-        if other != (axis if axis < 0 else axis - np.ndim(inputs["x"])):
-            yield f"the axis is {other}", {"axis": other}
-
-
-def _of_cross_entropy(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    targets, ignored = np.asarray(inputs["targets"]), inputs.get("ignore_index", -100)
-    V = np.shape(inputs["logits"])[-1]
-    if np.any(targets == ignored):
-        shown = np.where(targets == ignored, 0, targets)
-        yield "ignored targets count, as if they were 0", {"targets": shown, "ignore_index": -1}
-    yield (
-        "the targets are one off",
-        {"targets": np.where(targets == ignored, ignored, (targets + 1) % V)},
-    )
-
-
-def _of_linear(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    if inputs.get("b") is not None:
-        yield "the bias is missing", {"b": np.zeros_like(inputs["b"])}
-    if np.shape(inputs["W"])[0] == np.shape(inputs["W"])[1]:
-        yield "W is transposed", {"W": np.transpose(inputs["W"])}
-
-
-ARGUMENTS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "attention": _of_attention,
-    "layer_norm": _of_norm,
-    "rms_norm": _of_norm,
-    "softmax": _of_softmax,
-    "log_softmax": _of_softmax,
-    "cross_entropy": _of_cross_entropy,
-    "gelu": lambda inputs: [("the other form of gelu is computed", {"approximate": not inputs.get("approximate")})],
-    "linear": _of_linear,
-}  # fmt: skip
-"""What can be wrong with the arguments of an op."""
 
 
 # Named intermediates.
@@ -290,6 +223,10 @@ def _partial_sums(name: str, wide: Any, shape: tuple[int, ...]) -> Iterator[Mist
 
 def _in_gradients(program: Program, right: Tensors) -> Iterator[Mistake]:
     names = list(program.given)
+    if len(names) > 1:
+        for text, factor in FACTORS.items():
+            every = {name: factor * right[name] for name in names}
+            yield Mistake(f"every gradient {text}", every, graded=False, divisible=False)
     for name in ["value", *names]:
         x, of = right[name], "the value" if name == "value" else f"the gradient of {name}"
         yield Mistake(f"{of} is {{amount}}", {name: 2 * x})
@@ -301,6 +238,15 @@ def _in_gradients(program: Program, right: Tensors) -> Iterator[Mistake]:
             for step in (1, -1):
                 text = f"{of} is shifted by {step} along axis {axis}"
                 yield Mistake(text, {name: np.roll(x, step, axis)}, graded=False)
+    if program.name == "embedding":
+        ids = np.reshape(program.inputs["ids"], -1)
+        last = np.zeros_like(right["table"])
+        last[ids] = np.reshape(program.cotangent, (ids.size, -1))
+        yield Mistake(
+            "of an id that is there twice only the last one counts", {"table": last}, graded=False
+        )
+    if program.name == "log_softmax":
+        yield Mistake("the probabilities are missing", {"x": program.cotangent + 0.0}, graded=False)
     if program.name == "cross_entropy":
         probabilities = _probabilities(program)
         yield Mistake("the targets are not subtracted", {"logits": probabilities}, graded=False)
@@ -325,8 +271,7 @@ def _probabilities(program: Program) -> Any:
 def _factors(program: Program) -> dict[str, float]:
     factors = {"is zero": 0.0, **FACTORS}
     if program.name == "attention":
-        D = np.shape(program.inputs["Q"])[-1]
-        scale = program.inputs.get("scale") or 1 / math.sqrt(max(D, 1))
+        scale = scale_of(program.inputs) or 1.0
         factors |= {"lacks the scale": 1 / scale, "has the scale twice": scale}
     if program.name == "cross_entropy":
         targets = np.asarray(program.inputs["targets"])

@@ -142,7 +142,7 @@ def _tolerances(
     if UNDECIDED.get():
         _between_sides(first, function, inputs, given, cotangent)
     for key, x in first.items():
-        x.error = np.maximum.reduce([x.error, *(other[key].error for other in others)])
+        x.error = np.fmax.reduce([x.error, *(other[key].error for other in others)])
         if model.accumulate == "f64":  # the oracle rounds likewise
             x.error = together(model, x.error, x.error)
     return first
@@ -161,11 +161,12 @@ def _between_sides(
 ) -> None:
     """Where a choice at a kink matters, expect the middle of the one-sided derivatives.
 
-    The sides are those of points a millionth away. Where they do not differ, but rounding may still
-    decide, the whole jump stays allowed to both sides.
+    The sides are those of points a millionth away. Where several choices come together, or where
+    the sides do not differ but rounding may still decide, all jumps are allowed to both sides.
     """
     model, rng = next(iter(first.values())).model, np.random.default_rng(0)
     decided = bounds(function, inputs, given, cotangent, replace(model, kinks="formula"))
+    all_at_once = bounds(function, inputs, given, cotangent, replace(model, bound="worst"))
     sides = []
     for number in range(SIDES):
         signs = {key: rng.choice([-1.0, 1.0], np.shape(x)) for key, x in given.items()}
@@ -182,8 +183,10 @@ def _between_sides(
         low, high = (
             end([x.value, *(side[key] for side in sides)], axis=0) for end in (np.min, np.max)
         )
+        single = all_at_once[key].error < 1.05 * x.error
+        x.error = np.where(x.undecided & ~single, all_at_once[key].error, x.error)
+        between = x.undecided & single & (high - low > model.safety * decided[key].error)
         error = decided[key].error + 0.505 * (high - low) / model.safety
-        between = x.undecided & (high - low > model.safety * decided[key].error)
         x.value = np.where(between, (low + high) / 2, x.value)
         x.error = np.where(between, error, x.error)
 
@@ -235,7 +238,11 @@ def differentiable(op: str | Callable[..., Any], inputs: dict[str, Any]) -> tupl
         op = known[op]
     if isinstance(op, Fused):
         names = [op.parameters[i] for i in op.arrays]
-        inspect.signature(op.formula).bind(**inputs)  # raises, and says which
+        try:
+            inspect.signature(op.formula).bind(**inputs)
+        except TypeError as error:
+            wanted = ", ".join(op.parameters)
+            raise TypeError(f"{op.formula.__name__}: {error}; its arguments are {wanted}") from None
         arrays = [key for key in names if inputs.get(key) is not None]
     else:
         arrays = [key for key, x in inputs.items() if np.asarray(x).dtype.kind == "f"]

@@ -83,12 +83,22 @@ class Rounding:
     kinks: str = "either"
 
     def __post_init__(self) -> None:
+        for what, given, kind in (
+            ("stores", self.stores, str),
+            ("tensors", self.tensors, Rounding),
+        ):
+            if not isinstance(given, Mapping) or not all(
+                isinstance(x, kind) for x in given.values()
+            ):
+                raise TypeError(
+                    f"Rounding: {what}={given!r}: wanted a dict of names and {kind.__name__}"
+                )
         for where, chosen in (
             ("io", self.io),
             ("accumulate", self.accumulate),
             *((f"stores[{label!r}]", chosen) for label, chosen in self.stores.items()),
         ):
-            if chosen not in FORMATS:
+            if not isinstance(chosen, str) or chosen not in FORMATS:
                 raise ValueError(f"Rounding: {where}={chosen!r}: wanted {', '.join(FORMATS)}")
         if not isinstance(self.block, int) or self.block < 0:
             raise ValueError(f"Rounding: block={self.block!r}: wanted a whole number, 0 or more")

@@ -16,13 +16,13 @@ SHORT = 32
 
 
 def shuffled(inputs: Mapping[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """The floats of each array in another order, and the cotangent with other signs."""
+    """The floats of each array in another order, and the cotangent with other signs and sizes."""
     other = dict(inputs)
     for name, x in inputs.items():
         if np.asarray(x).dtype.kind == "f":
             other[name] = rng.permutation(np.ravel(x)).reshape(np.shape(x))
-    signs = rng.choice([-1.0, 1.0], np.shape(inputs["cotangent"]))
-    return other | {"cotangent": other["cotangent"] * signs}
+    factors = rng.choice([-2.0, -1.0, 2.0], np.shape(inputs["cotangent"]))
+    return other | {"cotangent": other["cotangent"] * factors}
 
 
 def repeated(inputs: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -71,8 +71,10 @@ def edge(
             x.flat[x.size // 2] = np.nan
             yield f"nan in {first}", {**inputs, first: x}
     elif name == "masked row":
-        if "mask" in inputs:
-            mask = np.array(inputs["mask"])
+        if "mask" in inputs and "Q" in inputs:
+            rows = (np.shape(inputs["Q"])[-2], 1)  # of a mask that may have one for all queries
+            whole = np.broadcast_shapes(np.shape(inputs["mask"]), rows)
+            mask = np.array(np.broadcast_to(inputs["mask"], whole))
             mask[..., :1, :] = False
             yield "a row masked", {**inputs, "mask": mask}
     elif shapes is not None:

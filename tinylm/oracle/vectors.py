@@ -158,6 +158,8 @@ def read_manifest(directory: Path) -> dict[str, Any]:
         If there is none.
     """
     path = directory / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: wanted a folder of golden vectors")
     raw = path.read_bytes()
     try:
         manifest = json.loads(raw)
