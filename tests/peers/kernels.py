@@ -144,29 +144,21 @@ def rms_norm(x, gain):
 
 
 def attentions():
+    """Long ones with one head, which saves time."""
+    flash, math = SDPBackend.FLASH_ATTENTION, SDPBackend.MATH
     for T, heads in ((64, 2), (200, 2), (512, 1)):
+        blocks = flash_of_torch(32 if T < 192 else 64)
         sizes = {"...": (1, heads), "T": T, "S": T, "D": 64, "E": 64}
         for causal in (True, False):
-            of_torch = (
-                ("flash", SDPBackend.FLASH_ATTENTION, flash_of_torch(32 if T < 192 else 64)),
-                ("math", SDPBackend.MATH, plain),
-            )
-            attributes, what = {"causal": causal}, f"{'causal' if causal else 'full'}-{T}"
-            for name, backend, model in of_torch:
-                function = sdpa(backend, causal)
-                yield Kernel(
-                    f"torch-{name}-{what}", function, "attention", sizes, model, attributes
-                )
-            if T < 512:
-                function = attention_with_heads_inside(causal)
-                yield Kernel(
-                    f"jax-attention-{what}",
-                    function,
-                    "attention",
-                    sizes,
-                    attention_of_jax,
-                    attributes,
-                )
+            kernels = {
+                "torch-flash": (sdpa(flash, causal), blocks),
+                "torch-math": (sdpa(math, causal), plain),  # all of it in float32
+            }
+            if T == 64:
+                kernels["jax-attention"] = attention_with_heads_inside(causal), attention_of_jax
+            for name, (function, model) in kernels.items():
+                name += f"-{'causal' if causal else 'full'}-{T}"  # noqa: PLW2901
+                yield Kernel(name, function, "attention", sizes, model, {"causal": causal})
 
 
 def mutants(grads, io):
