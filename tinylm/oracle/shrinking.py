@@ -120,7 +120,7 @@ def _simplified(inputs: Inputs, io: str, fails: Fails) -> Inputs:
         for numbers in simpler(np.ravel(x)[part]):
             changed = x.copy()
             changed.flat[part] = FORMATS[io].rounded(numbers) if x.dtype.kind == "f" else numbers
-            if not np.array_equal(changed, x):
+            if not np.array_equal(changed, x, equal_nan=True):
                 yield {**inputs, name: changed}
 
     for name, x in inputs.items():
