@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinylm import oracle
-from tinylm.oracle import GradientMismatch, Rounding
+from tinylm.oracle import Bounded, GradientMismatch, Rounding
 from tinylm.oracle.report import Cause
+from tinylm.oracle.subject import Case, _judged
 from tinylm.oracle.variants import laid_out, shuffled
 
 BARE = {"seeds": 0, "layouts": (), "edges": ()}
@@ -228,6 +229,28 @@ def test_a_nan_must_not_vanish():
 
     report = rejected(spreads, "softmax", two(20, 30), edges=["nan"])
     assert "not finite" in report.runs[-1].verdicts[0].failures
+
+
+def test_behind_a_mask_a_nan_may_be_a_number():
+    """Weights of 0 times a nan: a kernel that skips what is masked has a number there."""
+    given = four()
+    given["mask"] = np.tri(12, dtype=bool)
+    assert oracle.check(lambda **x: attention(**x, nothing=1), "attention", given, edges=["nan"]).ok
+
+    def skips(Q, K, V, cotangent, mask):
+        clean = {"Q": np.nan_to_num(Q), "K": K, "V": V, "cotangent": cotangent, "mask": mask}
+        return attention(**clean, nothing=1)
+
+    report = rejected(skips, "attention", given, edges=["nan"])
+    assert [run.label for run in report.runs if not run.ok] == ["nan in Q"]
+
+
+def test_an_error_that_is_not_known_is_no_licence():
+    """Of ordinary inputs, a nan for an allowed error accepts nothing."""
+    expected = Bounded(np.array([1.0, 2.0]), np.array([np.nan, 1.0]), Rounding())
+    for x, ok in ((np.ones(2), False), (np.array([np.nan, 1.0]), True)):
+        verdict = _judged("x", np.array([5.0, 2.0]), expected, "", Case("as given", {"x": x}))
+        assert verdict.ok == ok
 
 
 def relu(at_zero):

@@ -1,7 +1,8 @@
 """Kernels of PyTorch and JAX are what they declare, and the bounds on them are not vain.
 
-Each is accepted for 12 seeds, and the rms of error / allowed is no less than a twentieth (in
-float32, where each operation is taken to err by a few units and errs by less, a hundredth).
+Each is accepted for 12 seeds (the longest for six, and for 12 by `verdicts.py`), and the rms of
+error / allowed is no less than a twentieth. In float32, where each operation is taken to err by a
+few units and errs by less, it is no less than a hundredth.
 """
 
 import numpy as np
@@ -37,7 +38,7 @@ def of(kernels):
 @of(KERNELS)
 def test_accepted_within_bounds_that_are_not_vain(kernel, io):
     squares = {}
-    for seed in range(12):
+    for seed in range(6 if kernel.sizes.get("T") == 512 else 12):
         report = kernel.check(seed, io, **AS_GIVEN)
         for name, verdict in report.verdicts.items():
             squares.setdefault(name, []).append(verdict.rms**2)

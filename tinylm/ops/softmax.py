@@ -49,6 +49,20 @@ def softmax(x: Array, axis: int = -1) -> Array:
     return e / np.where(total == 0, 1, total)
 
 
+@softmax.program
+def _(x: Array, axis: int) -> Array:
+    """The weights are kept, and read on the way back."""
+    return _kept_softmax(x, axis)
+
+
+@traceable
+def _kept_softmax(x: Array, axis: int) -> Array:
+    return softmax.formula(x, axis)
+
+
+derivative(_kept_softmax)(lambda c, y, x, axis: y * (c - np.sum(c * y, axis=axis, keepdims=True)))
+
+
 @softmax.kernel
 def _(x: Any, axis: int) -> tuple[Any, Any]:
     y = softmax_in_place(x.copy(), axis)

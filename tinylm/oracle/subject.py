@@ -31,6 +31,11 @@ class Case:
     copies: int = 1
     may_refuse: bool = True
 
+    @property
+    def holds_nan(self) -> bool:
+        """Whether there is a nan among the inputs."""
+        return any(np.isnan(x).any() for x in self.inputs.values() if x.dtype.kind == "f")
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -132,7 +137,7 @@ class Subject:
                 return Run(case.label, problem=str(error))
             return Run(case.label, note=f"refused, {type(error).__name__}: {error}")
         verdicts = [
-            _judged(name, got[name], x, self.axes.get(name, ""), case.copies)
+            _judged(name, got[name], x, self.axes.get(name, ""), case)
             for name, x in expected.items()
         ]
         return Run(case.label, tuple(verdicts), problem)
@@ -182,18 +187,22 @@ class Subject:
             return likeliest(self.function, *self.split(case.inputs), expected, got, self.axes)
 
 
-def _judged(name: str, got: Any, expected: Bounded, axes: str, copies: int) -> Verdict:
+def _judged(name: str, got: Any, expected: Bounded, axes: str, case: Case) -> Verdict:
     """The verdict on a tensor; where a nan is expected a number is no error, but one nan must be.
+
+    Where the inputs hold a nan, what stands behind a mask may be expected and yet have no error that
+    is known: there, too, a kernel may have a nan or a number.
 
     Where rows are copies their errors are, too, and a sum of n of them has up to sqrt(n) times the
     error of independent ones.
     """
-    lost, allowed = np.isnan(expected.value), math.sqrt(copies) * expected.allowed
+    nan, allowed = np.isnan(expected.value), math.sqrt(case.copies) * expected.allowed
+    lost = nan | np.isnan(allowed) if case.holds_nan else nan
     told: dict[str, Any] = {"axes": axes, "io": expected.model.io, "apart": expected.undecided}
     if not np.any(lost) or np.shape(got) != lost.shape:
         return judge(name, got, expected.value, allowed, **told)
     known = [np.where(lost, 0.0, x) for x in (got, expected.value, allowed)]
     verdict = judge(name, *known, **told)
-    if np.any(np.isnan(got[lost])):
+    if not np.any(nan) or np.any(np.isnan(got[nan])):
         return verdict
     return dataclasses.replace(verdict, failures=(*verdict.failures, "nan"))
