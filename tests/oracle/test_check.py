@@ -410,3 +410,17 @@ def test_shuffling_keeps_the_numbers():
     assert all(shuffled(one, np.random.default_rng(i))["cotangent"] != 1 for i in range(9))
     assert np.min(other["cotangent"]) < 0
     assert other["ids"] is given["ids"]
+
+
+def test_a_single_row_may_share_one_error():
+    """As a float32 kernel whose exponentials sum to a little more than they should."""
+
+    def kernel(x, cotangent):
+        e = np.exp(x - np.max(x, axis=-1, keepdims=True))
+        total = np.sum(e, axis=-1, keepdims=True) * np.float32(1 + 5e-7 * (len(x) == 1))
+        y = e / total
+        return y, {"x": y * (cotangent - np.sum(y * cotangent, axis=-1, keepdims=True))}
+
+    x, cotangent = np.random.default_rng(3).standard_normal((2, 9, 300))
+    report = oracle.check(kernel, "softmax", {"x": x, "cotangent": cotangent})
+    assert "... = 1" in {run.label for run in report.runs}

@@ -179,4 +179,4 @@ def _cases(
             yield Case(layout, given, layout)
     for name in edges:
         for label, inputs in edge(given, name, shapes):
-            yield Case(label, inputs)
+            yield Case(label, inputs, one_row=name == "length 1")
