@@ -4,6 +4,7 @@ import gc
 import sys
 import threading
 import tracemalloc
+import weakref
 from typing import NamedTuple
 
 import numpy as np
@@ -400,3 +401,28 @@ def test_eight_threads_agree_with_one(rng):
         thread.join()
     for a, b in zip(alone, together, strict=True):
         assert np.array_equal(a, b)
+
+
+def test_a_pullback_that_is_used_once_lets_go_of_its_record():
+    factors = []
+
+    def f(x):
+        for _ in range(3):
+            factor = np.full(2, 2.0)
+            factors.append(weakref.ref(factor))
+            x = x * factor
+            del factor
+        return x
+
+    def alive():
+        return sum(factor() is not None for factor in factors)
+
+    value, pullback = tl.vjp(f, np.ones(2))
+    assert alive() == 3
+    assert pullback(np.ones(2))[0].tolist() == [8.0, 8.0]
+    assert alive() == 3
+    assert pullback.once(np.ones(2))[0].tolist() == [8.0, 8.0]
+    assert alive() == 0
+    with pytest.raises(RuntimeError, match=r"was called once\(\), and has let go"):
+        pullback(np.ones(2))
+    assert value.tolist() == [8.0, 8.0]

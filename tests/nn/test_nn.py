@@ -64,6 +64,20 @@ def test_rotary_as_printed(rng):
     assert tl.rotary(x.astype(np.float32), np.arange(0)).dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8", "g"])
+def test_the_rotary_kernel_is_its_formula_in_every_layout(rng, dtype):
+    x, c = (rng.standard_normal((2, 5, 3, 4)).astype(dtype) for _ in range(2))
+    x, c = np.swapaxes(x, 1, 2), np.swapaxes(c, 1, 2)
+    for part in (slice(None), slice(None, None, -1), slice(0, 2), slice(0, 0)):
+        for layout in (np.array, lambda x: np.asfortranarray(x), lambda x: x):
+            y, pullback = tl.vjp(lambda x: tl.rotary(x, np.arange(5)), layout(x[..., part]))
+            with tl.formulas():
+                z, pull = tl.vjp(lambda x: tl.rotary(x, np.arange(5)), layout(x[..., part]))
+            for got, wanted in ((y, z), (pullback(c[..., part])[0], pull(c[..., part])[0])):
+                assert got.dtype == wanted.dtype == x.dtype
+                np.testing.assert_allclose(got, wanted, atol=4 * np.finfo(dtype).eps)
+
+
 def test_rotary_products_depend_on_the_difference_of_positions(rng):
     q, k = rng.standard_normal((2, 1, 8))
     products = [

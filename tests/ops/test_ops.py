@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import sys
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -472,3 +474,48 @@ def test_masks_in_every_form(rng):
     assert np.array_equal(tl.attention(Q, K, V, True), tl.attention(Q, K, V))
     row = np.array([True, False])
     assert np.array_equal(tl.attention(Q, K, V, row), tl.attention(Q, K, V, [row, row]))
+
+
+@given(
+    seed=st.integers(0, 999), T=st.integers(1, 70), S=st.integers(1, 70), causal=st.booleans(),
+    mask=st.sampled_from([None, "rows", "one for all", "batch"]),
+)  # fmt: skip
+def test_attention_in_tiles_is_the_formula(seed, T, S, causal, mask):
+    """With tiles of 16 queries; the weights are computed again on the way back."""
+    rng = np.random.default_rng(seed)
+    Q, K, V = (rng.standard_normal((*b, n, 3)) for b, n in (((2,), T), ((3, 1), S), ((), S)))
+    shape = {None: None, "rows": (T, S), "one for all": (1, S), "batch": (4, 1, 1, T, S)}[mask]
+    mask = None if shape is None else rng.random(shape) < 0.7
+    module = sys.modules["tinylm.ops.attention"]
+    before, module.TILE = module.TILE, 1
+    try:
+        y, pullback = tl.vjp(lambda *x: tl.attention(*x, mask, causal), Q, K, V)
+        cotangent = rng.standard_normal(y.shape)
+        got = [y, *pullback(cotangent)]
+    finally:
+        module.TILE = before
+    with tl.formulas():
+        y, pullback = tl.vjp(lambda *x: tl.attention(*x, mask, causal), Q, K, V)
+        assert_close(got, [y, *pullback(cotangent)], floor=1.0)
+
+
+def test_the_memory_of_attention_grows_with_its_length_and_not_with_its_square(rng):
+    def peak(T):
+        Q, K, V = rng.standard_normal((3, 2, T, 16), dtype=np.float32)
+        tracemalloc.start()
+        y, pullback = tl.vjp(lambda *x: tl.attention(*x, causal=True), Q, K, V)
+        pullback.once(y)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(4096) < 2.6 * peak(2048)
+
+
+def test_gelu_of_large_numbers():
+    for dtype in ("f4", "f8"):
+        x = np.array([-1e4, -30.0, 30.0, 1e4], dtype)
+        y, pullback = tl.vjp(lambda x: tl.gelu(x, approximate=True), x)
+        assert y[[0, 2, 3]].tolist() == [0, 30, 1e4]
+        assert abs(y[1]) < 1e-30
+        assert pullback(np.ones(4, dtype))[0].tolist() == pytest.approx([0, 0, 1, 1], abs=1e-30)

@@ -167,6 +167,8 @@ class Fused(Composed):
         self.formula = formula
         parameters = inspect.signature(formula).parameters
         self.parameters = list(parameters)
+        self._places = {key: i for i, key in enumerate(parameters)}
+        self._rest = [p.default for p in parameters.values()]
         self.defaults = {
             key: p.default for key, p in parameters.items() if p.default is not p.empty
         }
@@ -205,17 +207,12 @@ class Fused(Composed):
         bound = self._bound(args, kwargs)
         if self._check is not None:
             self._check(*bound)
-        tracers = [(i, x) for i, x in enumerate(bound) if type(x) is Tracer]
-        values = list(bound)
-        for i, tracer in tracers:
-            values[i] = tracer.value
-        if (
-            self._kernel is None
-            or _formulas_only.get()
-            or not all(values[i] is None or _plain(values[i], 1) for i in self.arrays)
-            or not all(i in self.arrays for i, _ in tracers)
-            or len({tracer.level for _, tracer in tracers}) > 1
-        ):
+        values, tracers = bound, [(i, x) for i, x in enumerate(bound) if type(x) is Tracer]
+        if tracers:
+            values = list(bound)
+            for i, tracer in tracers:
+                values[i] = tracer.value
+        if self._kernel is None or _formulas_only.get() or not self._plain_call(values, tracers):
             return self.formula(*bound)
         value, residuals = self._kernel(*values)
         if not tracers:
@@ -223,25 +220,33 @@ class Fused(Composed):
         level = tracers[0][1].level
         return Tracer(value, level, self, tuple(tracers), tuple(values), {"residuals": residuals})
 
+    def _plain_call(self, values: list[Any], tracers: list[tuple[int, Tracer]]) -> bool:
+        """Whether a kernel applies: ordinary arrays, and at most one trace, in the arrays only."""
+        for i in self.arrays:
+            if values[i] is not None and not _plain(values[i], 1):
+                return False
+        return all(i in self.arrays and x.level == tracers[0][1].level for i, x in tracers)
+
     def pull(self, cotangent: Array, y: Any) -> Iterator[tuple[Any, Array]]:
         if self._vjp is None or not _plain(cotangent):
             yield from super().pull(cotangent, Tracer(y.value, y.level, self, y.parents, y.args))
             return
         answer = self._vjp(y.kwargs["residuals"], cotangent)
-        answers = dict(
-            zip(self.arrays, answer if type(answer) is tuple else (answer,), strict=True)
-        )
+        answers = answer if type(answer) is tuple else (answer,)
         for i, parent in y.parents:
-            yield parent, self.fitted(answers[i], parent.value, self.parameters[i])
+            share = answers[self.arrays.index(i)]
+            yield parent, self.fitted(share, parent.value, self.parameters[i])
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Every parameter's argument, in order, arrays as arrays of floats."""
-        by_place = dict(zip(self.parameters, args, strict=False))
-        given = {**self.defaults, **by_place, **kwargs}
-        once = len(args) == len(by_place) and by_place.keys().isdisjoint(kwargs)
-        if not once or given.keys() != set(self.parameters):
-            inspect.signature(self.formula).bind(*args, **kwargs)  # raises, and says which
-        bound = [given[parameter] for parameter in self.parameters]
+        bound = [*args, *self._rest[len(args) :]]
+        for key, value in kwargs.items():
+            place = self._places.get(key, -1)
+            if place < len(args):
+                inspect.signature(self.formula).bind(*args, **kwargs)  # raises, and says which
+            bound[place] = value
+        if len(bound) != len(self.parameters) or any(x is inspect.Parameter.empty for x in bound):
+            inspect.signature(self.formula).bind(*args, **kwargs)
         for i in self.arrays:
             if bound[i] is not None:
                 bound[i] = _floats(bound[i], self.parameters[i])
@@ -275,14 +280,16 @@ def _plain(x: Any, least_ndim: int = 0) -> bool:
 
     Kernels work in place, and NumPy makes bare numbers of arrays without axes.
     """
-    return isinstance(x, np.ndarray | np.floating) and x.dtype.kind == "f" and x.ndim >= least_ndim
+    ordinary = type(x) is np.ndarray or isinstance(x, np.ndarray | np.floating)
+    return ordinary and x.dtype.kind == "f" and x.ndim >= least_ndim
 
 
 def _floats(x: Any, parameter: str) -> Any:
     if type(x) is Tracer or type(x) is np.ndarray or not hasattr(type(x), "__array_function__"):
         x = x if hasattr(x, "dtype") else np.asarray(x)
-        if x.dtype.kind in "biu":
+        kind = x.dtype.kind
+        if kind in "biu":
             x = x.astype(np.float64)
-        elif x.dtype.kind not in "fcO":
+        elif kind not in "fcO":
             raise TypeError(f"{parameter} holds {x.dtype}: wanted numbers")
     return x

@@ -81,28 +81,24 @@ class Rule:
     def pull(self, cotangent: Array, y: Any) -> Iterator[tuple[Any, Array]]:
         """Yield (parent, its cotangent) for every parent of the Tracer `y`."""
         kwargs = {} if self.elementwise else y.kwargs or {}
-        if len(self.parts) == 1:
-            answer = self.parts[0](cotangent, y.value, *y.args, **kwargs)
-            answers = answer if type(answer) is tuple else (answer,)
-        else:
-            wanted = {_first(position) for position, _ in y.parents}
-            answers = tuple(
-                part(cotangent, y.value, *y.args, **kwargs) if part and i in wanted else None
-                for i, part in enumerate(self.parts)
-            )
-        if len(answers) < len(y.args) and any(_first(i) >= len(answers) for i, _ in y.parents):
-            raise TypeError(
-                f"{title(self.function)} was differentiated in {len(y.args)} arguments, and its "
-                f"derivative gives cotangents for the first {len(answers)} only"
-            )
+        answers: Any = self.parts  # one for each argument
+        together = len(self.parts) == 1
+        if together:
+            answers = self.parts[0](cotangent, y.value, *y.args, **kwargs)
+            answers = answers if type(answers) is tuple else (answers,)
         for position, parent in y.parents:
-            if type(position) is tuple:
-                argument, item = position
-                answer = answers[argument] if answers[argument] is None else answers[argument][item]
-            else:
-                answer = answers[position]
+            argument = position if type(position) is int else position[0]
+            if argument >= len(answers):
+                raise TypeError(
+                    f"{title(self.function)} was differentiated in {len(y.args)} arguments, and "
+                    f"its derivative gives cotangents for the first {len(answers)} only"
+                )
+            answer = answers[argument]
+            if answer is not None and not together:
+                answer = answer(cotangent, y.value, *y.args, **kwargs)
             if answer is not None:
-                yield parent, self.fitted(answer, parent.value, position)
+                share = answer if argument is position else answer[position[1]]
+                yield parent, self.fitted(share, parent.value, position)
 
     def fitted(self, cotangent: Array, x: Array, position: Any) -> Array:
         """The cotangent in the shape and dtype of the argument `x` that it belongs to."""
@@ -123,11 +119,6 @@ class Rule:
 
 
 _UFUNC_KEYWORDS = {"dtype", "casting", "order", "subok"}
-
-
-def _first(position: int | tuple[int, int]) -> int:
-    """The number of the argument at a position, which may be an item in a list of arrays."""
-    return position[0] if isinstance(position, tuple) else position
 
 
 class _Item(Rule):

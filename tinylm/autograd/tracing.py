@@ -92,7 +92,7 @@ class Tracer(ArrayLike):
         if function in EXPANSIONS:
             return EXPANSIONS[function](*args, **kwargs)
         if function in PIECEWISE_CONSTANT:
-            return function(*untraced(args), **untraced(kwargs))
+            return function(*map(untraced, args), **{k: untraced(x) for k, x in kwargs.items()})
         raise TypeError(untaught(function, title(function)))
 
 
@@ -126,22 +126,28 @@ def apply(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise TypeError(
             f"{title(function)}: a differentiated array came by keyword or deep in a list"
         )
-    level = max([tracer.level for _, tracer in tracers])
+    level = tracers[0][1].level
+    if len(tracers) > 1:
+        level = max([tracer.level for _, tracer in tracers])
+        tracers = [entry for entry in tracers if entry[1].level == level]
     values = tuple([_lowered(arg, level) for arg in args])
     y = function(*values, **kwargs)
-    if not hasattr(y, "dtype") and not isinstance(y, tuple | list):
+    if not hasattr(y, "dtype"):
+        if isinstance(y, tuple | list):
+            return _several(y, Tracer(y, level, rule, tuple(tracers), values, kwargs))
         y = _wrapped(y, values)
-    if _discrete(y):
-        return y
-    parents = tuple([entry for entry in tracers if entry[1].level == level])
-    node = Tracer(y, level, rule, parents, values, kwargs)
-    if isinstance(y, tuple | list):
-        items = [
-            item if _discrete(item) else Tracer(item, level, ITEM, ((0, node),), (i, len(y)))
-            for i, item in enumerate(y)
-        ]
-        return trees.rebuilt(y, items)
-    return node
+    return y if y.dtype.kind in "biu" else Tracer(y, level, rule, tuple(tracers), values, kwargs)
+
+
+def _several(y: Any, node: Tracer) -> Any:
+    """The arrays of a function that returns more than one: each an item of its node."""
+    items = [
+        item
+        if item.dtype.kind in "biu"
+        else Tracer(item, node.level, ITEM, ((0, node),), (i, len(y)))
+        for i, item in enumerate(y)
+    ]
+    return trees.rebuilt(y, items)
 
 
 def _lowered(arg: Any, level: int) -> Any:
@@ -157,13 +163,6 @@ def _wrapped(y: Any, values: tuple[Any, ...]) -> Any:
     """A bare number, of another arithmetic or of a function that a user taught, as an array."""
     other = any(getattr(value, "dtype", None) == np.dtype(object) for value in values)
     return np.asarray(y, dtype=object if other else None)
-
-
-def _discrete(y: Any) -> bool:
-    """Whether there are only integers and booleans in y: then it is piecewise constant."""
-    if isinstance(y, tuple | list):
-        return all(_discrete(item) for item in y)
-    return y.dtype.kind in "biu"
 
 
 def traceable(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -220,10 +219,6 @@ def stop_gradient(x: trees.Nest) -> trees.Nest:
 
 def untraced(x: trees.Nest) -> trees.Nest:
     """What the Tracers stand for: arrays, or numbers of another arithmetic."""
-
-    def lowered(leaf: Any) -> Any:
-        while type(leaf) is Tracer:
-            leaf = leaf.value
-        return leaf
-
-    return trees.map_leaves(lowered, x)
+    while type(x) is Tracer:
+        x = x.value
+    return trees.map_leaves(untraced, x) if isinstance(x, dict | list | tuple) else x

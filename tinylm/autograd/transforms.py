@@ -206,7 +206,7 @@ def _gradient(f: Any, primals: Sequence[trees.Nest]) -> tuple[Any, Any]:
             "sum it to one number, or use vjp or jacobian"
         )
     _check_real("a gradient", value, primals)
-    return value, pullback(np.ones_like(value))
+    return value, pullback.once(np.ones_like(value))
 
 
 def _check_real(what: str, value: Any, primals: Sequence[trees.Nest]) -> None:

@@ -45,43 +45,55 @@ def paths(nest: Nest, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def leaves(nest: Nest) -> list[Any]:
     """Every leaf, in order."""
-    return [leaf for _, leaf in paths(nest)]
+    inside = children(nest)
+    if inside is None:
+        return [nest]
+    return [leaf for _, child in inside for leaf in leaves(child)]
 
 
 def map_leaves(function: Callable[..., Any], nest: Nest, *others: Nest) -> Nest:
     """The nest of ``function(leaf, *leaves of the others at the same place)``."""
-    return map_paths(lambda _, *leaf: function(*leaf), nest, *others)
+    return _mapped(lambda _, *leaf: function(*leaf), (), nest, *others)
 
 
-def map_paths(function: Callable[..., Any], nest: Nest, *others: Nest, prefix: str = "") -> Nest:
+def map_paths(function: Callable[..., Any], nest: Nest, *others: Nest) -> Nest:
     """As `map_leaves`, the leaf's path handed to `function` first."""
+    return _mapped(lambda keys, *leaf: function(_path(keys), *leaf), (), nest, *others)
+
+
+def _mapped(function: Callable[..., Any], keys: tuple[Any, ...], nest: Nest, *others: Nest) -> Nest:
     inside = children(nest)
     if inside is None:
-        return function(prefix, nest, *others)
+        return function(keys, nest, *others)
     for other in others:
-        _same_keys(nest, other, prefix)
+        _same_keys(nest, other, keys)
     return rebuilt(
         nest,
         [
-            map_paths(
-                function,
-                child,
-                *(other[key] for other in others),
-                prefix=f"{prefix}.{key}" if prefix else str(key),
-            )
+            _mapped(function, (*keys, key), child, *[other[key] for other in others])
             for key, child in inside
         ],
     )
 
 
-def _same_keys(nest: Nest, other: Nest, path: str) -> None:
-    def keys(nest: Nest) -> list[Any] | None:
-        inside = children(nest)
-        return None if inside is None else [key for key, _ in inside]
+def _path(keys: tuple[Any, ...]) -> str:
+    return ".".join(map(str, keys))
 
-    wanted, got = keys(nest), keys(other)
-    if wanted is None or got is None or set(wanted) != set(got):
+
+def _same_keys(nest: Nest, other: Nest, path: tuple[Any, ...]) -> None:
+    wanted, got = _keys(nest), _keys(other)
+    if wanted != got:
+        shown = "" if got is None else f" of {list(got)}"
         raise ValueError(
-            f"the nests differ at {path or 'the top'!r}: wanted {type(nest).__name__} of {wanted}, "
-            f"got {type(other).__name__}{'' if got is None else f' of {got}'}"
+            f"the nests differ at {_path(path) or 'the top'!r}: wanted {type(nest).__name__} of "
+            f"{list(wanted or ())}, got {type(other).__name__}{shown}"
         )
+
+
+def _keys(nest: Nest) -> Any:
+    """Equal for nests of the same keys, in whatever order; None for a leaf."""
+    if isinstance(nest, dict):
+        return nest.keys()
+    if isinstance(nest, list | tuple):
+        return range(len(nest))
+    return {}.keys() if nest is None else None

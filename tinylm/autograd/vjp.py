@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ _levels = itertools.count()
 """Each trace takes the next: a trace that is begun inside of another has the higher level."""
 
 
-def vjp(f: Callable[..., Any], *primals: trees.Nest) -> tuple[Any, Callable[..., Any]]:
+def vjp(f: Callable[..., Any], *primals: trees.Nest) -> tuple[Any, Pullback]:
     """Value of ``f(*primals)``, and the function that pulls cotangents back through it.
 
     The vector-Jacobian product maps a cotangent u of the value to ``u @ J``, where J is the
@@ -36,7 +37,8 @@ def vjp(f: Callable[..., Any], *primals: trees.Nest) -> tuple[Any, Callable[...,
         ``f(*primals)``, exactly as NumPy computes it.
     pullback : callable
         ``pullback(cotangent)``: the tuple of cotangents of the primals, each in the shape and
-        dtype of its primal (zeros for integers). It may be called any number of times.
+        dtype of its primal (zeros for integers). It may be called any number of times;
+        ``pullback.once(cotangent)`` lets go of the record meanwhile, and is the last call.
 
     Raises
     ------
@@ -57,23 +59,48 @@ def vjp(f: Callable[..., Any], *primals: trees.Nest) -> tuple[Any, Callable[...,
     inputs = trees.map_leaves(lambda x: Tracer(x, level) if differentiable(x) else x, primals)
     output = f(*inputs)
     value = trees.map_leaves(lambda y: _value(y, level), output)
+    return value, Pullback(output, inputs, level)
 
-    def pullback(cotangent: trees.Nest) -> tuple[Any, ...]:
+
+class Pullback:
+    """The way back through one record: from a cotangent of the value to those of the primals."""
+
+    def __init__(self, output: trees.Nest, inputs: tuple[trees.Nest, ...], level: int) -> None:
+        self._output = output
+        self._inputs = inputs
+        self._level = level
+        self._spent = False
+
+    def __call__(self, cotangent: trees.Nest) -> tuple[Any, ...]:
+        """Cotangents of the primals. The record is kept, for further calls."""
+        return self._pulled(self._seeds(cotangent))
+
+    def once(self, cotangent: trees.Nest) -> tuple[Any, ...]:
+        """The same, for the last time: what was recorded is let go while the way back is made."""
+        seeds = self._seeds(cotangent)
+        self._output, self._spent = None, True
+        return self._pulled(seeds)
+
+    def _seeds(self, cotangent: trees.Nest) -> list[tuple[Tracer, Array]]:
+        """The outputs that depend on the primals, each with its cotangent."""
+        if self._spent:
+            raise RuntimeError("this pullback was called once(), and has let go of its record")
         seeds: list[tuple[Tracer, Array]] = []
-        trees.map_paths(functools.partial(_seed, seeds, level), output, cotangent)
-        traced = [x for x in trees.leaves(inputs) if _belongs(x, level)]
+        trees.map_paths(functools.partial(_seed, seeds, self._level), self._output, cotangent)
+        return seeds
+
+    def _pulled(self, seeds: list[tuple[Tracer, Array]]) -> tuple[Any, ...]:
+        traced = [x for x in trees.leaves(self._inputs) if _belongs(x, self._level)]
+        handed_out = {id(cotangent) for _, cotangent in seeds}
         arrived = iter(_backward(seeds, traced))
-        handed_out = [cotangent for _, cotangent in seeds]
 
         def cotangent_of(x: Any) -> Array:
-            found = next(arrived) if _belongs(x, level) else None
+            found = next(arrived) if _belongs(x, self._level) else None
             found = np.zeros_like(getattr(x, "value", x)) if found is None else found
             return _own(found, handed_out)
 
-        result: tuple[Any, ...] = trees.map_leaves(cotangent_of, inputs)
+        result: tuple[Any, ...] = trees.map_leaves(cotangent_of, self._inputs)
         return result
-
-    return value, pullback
 
 
 def as_array(leaf: Any) -> Any:
@@ -116,13 +143,13 @@ def _seed(seeds: list[tuple[Tracer, Array]], level: int, path: str, y: Any, cota
         seeds.append((y, cotangent))
 
 
-def _own(array: Array, handed_out: list[Any]) -> Array:
+def _own(array: Array, handed_out: set[int]) -> Array:
     """The array as one that the caller may write into: nobody else's, and no view."""
     if type(array) is np.ndarray and (
-        array.base is not None or not array.flags.writeable or any(array is x for x in handed_out)
+        array.base is not None or not array.flags.writeable or id(array) in handed_out
     ):
-        array = array.copy()
-    handed_out.append(array)
+        return array.copy()
+    handed_out.add(id(array))
     return array
 
 
@@ -132,45 +159,38 @@ def _own(array: Array, handed_out: list[Any]) -> Array:
 def _backward(seeds: list[tuple[Tracer, Array]], inputs: list[Tracer]) -> list[Array | None]:
     """Cotangents of `inputs`, given those of some outputs; None where nothing arrived.
 
-    Every node hands its cotangent on to its parents when all of it has arrived: nodes are taken
-    youngest first, and nothing younger is left that could add to it. No recursion, however long
-    the chain.
+    Every node hands its cotangent on to its parents when all of it has arrived: of the nodes that
+    something has arrived at, the youngest is next, and nothing younger is left that could add to
+    it. No recursion, however long the chain; and a node that is done, and held by nobody else, is
+    gone with its residuals.
     """
-    pending: dict[int, Array] = {}
-    for y, cotangent in seeds:
-        _add(pending, y, cotangent)
-    for y in _reachable([y for y, _ in seeds]):
-        if y.rule is not None and y.index in pending:
-            cotangent = pending.pop(y.index)
-            if type(cotangent) is list:  # y is a tuple of arrays
-                cotangent = [
-                    np.zeros_like(value) if part is None else part
-                    for part, value in zip(cotangent, y.value, strict=True)
-                ]
-            for parent, share in y.rule.pull(cotangent, y):
-                _add(pending, parent, share)
-    return [pending.get(x.index) for x in inputs]
+    waiting: dict[int, tuple[Tracer, Array]] = {}
+    youngest: list[int] = []  # a heap of their indices, negative
+    arrived: dict[int, Array] = {}
+    shares: Iterable[tuple[Tracer, Array]] = seeds
+    while True:
+        for y, share in shares:
+            before = waiting.get(y.index)
+            if before is None:
+                heapq.heappush(youngest, -y.index)
+            waiting[y.index] = (y, share if before is None else _sum(before[1], share))
+        seeds.clear()
+        if not youngest:
+            return [arrived.get(x.index) for x in inputs]
+        y, cotangent = waiting.pop(-heapq.heappop(youngest))
+        if y.rule is None:
+            arrived[y.index] = cotangent
+            shares = ()
+        elif type(cotangent) is list:  # y is a tuple of arrays
+            parts = zip(cotangent, y.value, strict=True)
+            whole = [np.zeros_like(v) if part is None else part for part, v in parts]
+            shares = y.rule.pull(whole, y)
+        else:
+            shares = y.rule.pull(cotangent, y)
 
 
-def _reachable(outputs: list[Tracer]) -> list[Tracer]:
-    """Every node that an output depends on, youngest first."""
-    seen = {y.index: y for y in outputs}
-    stack = list(seen.values())
-    while stack:
-        for _, parent in stack.pop().parents:
-            if parent.index not in seen:
-                seen[parent.index] = parent
-                stack.append(parent)
-    return [seen[index] for index in sorted(seen, reverse=True)]
-
-
-def _add(pending: dict[int, Array], y: Tracer, share: Array) -> None:
-    if y.index not in pending:
-        pending[y.index] = share
-    elif type(share) is list:
-        pending[y.index] = [
-            b if a is None else a if b is None else a + b
-            for a, b in zip(pending[y.index], share, strict=True)
-        ]
-    else:
-        pending[y.index] = pending[y.index] + share
+def _sum(a: Any, b: Any) -> Any:
+    """Of two shares of a cotangent; those of a tuple of arrays are lists, None for nothing."""
+    if type(a) is not list:
+        return a + b
+    return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]

@@ -67,17 +67,24 @@ def multi_head_attention(
                 f"multi_head_attention: {argument} has shape {np.shape(x)}: wanted two axes or more"
             )
 
-    def project(x: Array, kind: str) -> Array:
-        y = linear(x, params[f"W_{kind}"], params.get(f"b_{kind}"))
-        *leading, length, width = np.shape(y)
-        if num_heads < 1 or width % num_heads:
+    def project(x: Array, kinds: str) -> list[Array]:
+        """One product for projections of the same `x`: their matrices stand side by side."""
+        W, b = ([params.get(f"{letter}_{kind}") for kind in kinds] for letter in "Wb")
+        y = linear(x, _side_by_side(W), None if b[0] is None else _side_by_side(b))
+        *leading, length, width = y.shape
+        C = width // len(kinds)
+        if num_heads < 1 or C % num_heads:
             raise ValueError(
-                f"multi_head_attention: {num_heads} heads do not divide {width} features evenly"
+                f"multi_head_attention: {num_heads} heads do not divide {C} features evenly"
             )
-        heads = np.reshape(y, (*leading, length, num_heads, width // num_heads))
-        return np.swapaxes(heads, -2, -3)
+        heads = np.reshape(y, (*leading, length, len(kinds) * num_heads, C // num_heads))
+        heads = np.swapaxes(heads, -2, -3)
+        return [heads] if len(kinds) == 1 else np.split(heads, len(kinds), axis=-3)
 
-    Q, K, V = project(query, "Q"), project(key, "K"), project(value, "V")
+    if query is key and key is value:
+        Q, K, V = project(query, "QKV")
+    else:
+        (Q,), (K,), (V,) = project(query, "Q"), project(key, "K"), project(value, "V")
     if turn is not None:
         Q, K = turn(Q), turn(K)
     if mask is not None:
@@ -85,6 +92,10 @@ def multi_head_attention(
     heads = np.swapaxes(attention(Q, K, V, mask, causal), -2, -3)
     *leading, H, D = np.shape(heads)
     return linear(np.reshape(heads, (*leading, H * D)), params["W_O"], params.get("b_O"))
+
+
+def _side_by_side(matrices: list[Array]) -> Array:
+    return matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=-1)
 
 
 def init_multi_head(

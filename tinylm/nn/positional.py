@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array
+from tinylm.autograd import Array, fused
 
 
 def sinusoidal_encoding(length: int, d_model: int) -> Any:
@@ -50,6 +50,7 @@ def sinusoidal_encoding(length: int, d_model: int) -> Any:
     return encoding
 
 
+@fused
 def rotary(x: Array, positions: Any, base: float = 10000.0) -> Array:
     r"""Rotary position embedding: each pair of features turned by an angle that grows with position.
 
@@ -80,7 +81,16 @@ def rotary(x: Array, positions: Any, base: float = 10000.0) -> Array:
     array([[1.    , 0.    ],
            [0.5403, 0.8415]])
     """
-    x = x if hasattr(x, "dtype") else np.asarray(x, dtype=float)
+    angles = _angles(positions, np.shape(x)[-1], base)
+    dtype = x.dtype if x.dtype.kind == "f" else np.float64
+    cos, sin = np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
+    even, odd = x[..., 0::2], x[..., 1::2]
+    turned = np.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+    return np.reshape(turned, np.shape(x))
+
+
+@rotary.check
+def _(x: Array, positions: Any, base: float) -> None:
     *leading, T, D = np.shape(x) if np.ndim(x) >= 2 else (None, 1)
     try:
         fits = np.broadcast_shapes(np.shape(positions), (*leading, T)) == (*leading, T)
@@ -91,12 +101,26 @@ def rotary(x: Array, positions: Any, base: float = 10000.0) -> Array:
             f"rotary: x has shape {np.shape(x)}, and positions has {np.shape(positions)}: "
             "wanted (..., T, D) with D even, and (..., T)"
         )
-    angles = _angles(positions, D, base)
-    dtype = x.dtype if x.dtype.kind == "f" else np.float64
-    cos, sin = np.cos(angles).astype(dtype), np.sin(angles).astype(dtype)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    turned = np.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
-    return np.reshape(turned, np.shape(x))
+
+
+@rotary.kernel
+def _(x: Any, positions: Any, base: float) -> tuple[Any, Any]:
+    """Each pair is a complex number, and to turn it is to multiply it by ``exp(i angle)``."""
+    turn = np.exp(1j * _angles(positions, x.shape[-1], base))
+    turn = turn.astype(np.result_type(x, np.complex64))
+    return _turned(x, turn), turn
+
+
+@rotary.vjp
+def _(turn: Any, cotangent: Any) -> Any:
+    return _turned(cotangent, np.conjugate(turn))
+
+
+def _turned(x: Any, turn: Any) -> Any:
+    real, dtype = turn.real.dtype, x.dtype
+    if dtype != real or x.strides[-1] != x.itemsize:
+        x = np.ascontiguousarray(x, real)
+    return np.multiply(x.view(turn.dtype), turn).view(real).astype(dtype, copy=False)
 
 
 def _angles(positions: Any, d_model: int, base: float) -> Any:

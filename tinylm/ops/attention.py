@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from tinylm.autograd import Array, fused, name
 from tinylm.autograd.rules import unbroadcast
-from tinylm.ops.softmax import row_maximum, softmax, softmax_in_place
+from tinylm.ops.softmax import row_maximum, softmax
 
 
 @fused
@@ -90,13 +91,11 @@ def _scores(Q: Array, K: Array, mask: Any, causal: bool, scale: float | None) ->
 @attention.check
 def _(Q: Array, K: Array, V: Array, mask: Any, causal: bool, scale: float | None) -> None:
     for argument, x in (("Q", Q), ("K", K), ("V", V)):
-        if np.ndim(x) < 2:
+        if x.ndim < 2:
             raise ValueError(
-                f"attention: {argument} has shape {np.shape(x)}: wanted (..., positions, features)"
+                f"attention: {argument} has shape {x.shape}: wanted (..., positions, features)"
             )
-    *batch_Q, T, D = np.shape(Q)
-    *batch_K, S, D_K = np.shape(K)
-    *batch_V, S_V, _ = np.shape(V)
+    (T, D), (S, D_K), S_V = Q.shape[-2:], K.shape[-2:], V.shape[-2]
     if D_K != D:
         raise ValueError(f"attention: K has {D_K} features at each position, and Q has {D}")
     if S_V != S:
@@ -104,10 +103,10 @@ def _(Q: Array, K: Array, V: Array, mask: Any, causal: bool, scale: float | None
     if D == 0 and scale is None:
         raise ValueError("attention: Q has 0 features, and 1 / sqrt(0) is no scale: give a scale")
     try:
-        leading = np.broadcast_shapes(tuple(batch_Q), tuple(batch_K), tuple(batch_V))
+        leading = _leading(Q, K, V)
     except ValueError:
         raise ValueError(
-            f"attention: the leading axes of Q {np.shape(Q)}, K {np.shape(K)} and V {np.shape(V)} "
+            f"attention: the leading axes of Q {Q.shape}, K {K.shape} and V {V.shape} "
             "do not broadcast"
         ) from None
     if mask is None:
@@ -128,34 +127,120 @@ def _(Q: Array, K: Array, V: Array, mask: Any, causal: bool, scale: float | None
 
 @attention.kernel
 def _(Q: Any, K: Any, V: Any, mask: Any, causal: bool, scale: float | None) -> tuple[Any, Any]:
-    scale = _scale(Q, scale)
-    weights = np.matmul(Q * scale, np.swapaxes(K, -1, -2))
-    allowed = _allowed(Q, K, mask, causal)
-    if allowed is not None:
-        shape = np.broadcast_shapes(weights.shape, allowed.shape)
-        weights = weights if shape == weights.shape else np.broadcast_to(weights, shape).copy()
-        np.copyto(weights, -np.inf, where=~allowed)
-    softmax_in_place(weights)
-    return np.matmul(weights, V), (Q, K, V, weights, scale)
+    """Tile by tile of queries, so that the memory for scores does not grow with T.
+
+    A tile sees all of its keys, and the causal mask leaves out those behind its last query. The
+    weights are kept if there is one tile; of more, they are computed again on the way back from
+    the maximum and sum of each row.
+    """
+    given, (T, S), scale = (Q, K, V), (Q.shape[-2], K.shape[-2]), _scale(Q, scale)
+    leading = _leading(Q, K, V)
+    if mask is not None:
+        leading = np.broadcast_shapes(leading, np.shape(mask)[:-2])
+        mask = np.broadcast_to(mask, (*np.shape(mask)[:-2], T, S))
+    if Q.shape[:-2] != leading:
+        Q = np.broadcast_to(Q, (*leading, *Q.shape[-2:]))
+    output = np.empty_like(Q, np.result_type(Q, K, V, scale), shape=(*leading, T, V.shape[-1]))
+    tiles = _tiles(math.prod(leading), T, S, causal)
+    kept = []
+    for queries, keys in tiles:
+        scores = _tile_of_scores(Q, K, mask, causal, scale, queries, keys)
+        top = np.max(np.real(scores), axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
+        weights = _weights(scores, top)
+        total = np.sum(weights, axis=-1, keepdims=True)
+        np.maximum(total, 1, out=total)  # it is 0 where there is nothing to attend to
+        rows = output[..., queries, :]
+        np.matmul(weights, V[..., keys, :], out=rows)
+        rows /= total
+        kept.append((weights if len(tiles) == 1 else None, top, total))
+    return output, (given, Q, mask, causal, scale, tiles, kept)
 
 
 @attention.vjp
 def _(residuals: Any, cotangent: Any) -> tuple[Any, Any, Any]:
-    Q, K, V, weights, scale = residuals
-    d_scores = np.matmul(cotangent, np.swapaxes(V, -1, -2))
-    d_scores -= np.einsum("...s,...s->...", d_scores, weights)[..., None]
-    d_scores *= weights
-    d_Q = np.matmul(d_scores, K)
-    d_Q *= scale
-    d_K = np.matmul(np.swapaxes(d_scores, -1, -2), Q)
-    d_K *= scale
-    d_V = np.matmul(np.swapaxes(weights, -1, -2), cotangent)
-    return unbroadcast(d_Q, Q.shape), unbroadcast(d_K, K.shape), unbroadcast(d_V, V.shape)
+    given, Q, mask, causal, scale, tiles, kept = residuals
+    _, K, V = given
+    d_Q = np.empty_like(Q)
+    d_K, d_V = (np.empty_like(x, shape=(*Q.shape[:-2], *x.shape[-2:])) for x in (K, V))
+    seen = 0  # keys that have a gradient already
+    for (queries, keys), (weights_kept, top, total) in zip(tiles, kept, strict=True):
+        weights = weights_kept
+        if weights is None:
+            scores = _tile_of_scores(Q, K, mask, causal, scale, queries, keys)
+            weights = _weights(scores, top)
+        d_output = cotangent[..., queries, :] / total  # in the place of weights / total
+        d_scores = np.matmul(d_output, np.swapaxes(V[..., keys, :], -1, -2))
+        d_scores -= np.einsum("...s,...s->...", d_scores, weights)[..., None] / total
+        d_scores *= weights
+        d_scores *= scale
+        np.matmul(d_scores, K[..., keys, :], out=d_Q[..., queries, :])
+        for d_x, d_tile, rows in (
+            (d_K, d_scores, Q[..., queries, :]),
+            (d_V, weights, d_output),
+        ):
+            _add_product(d_x[..., keys, :], np.swapaxes(d_tile, -1, -2), rows, seen)
+        seen = keys.stop
+    for d_x in (d_K, d_V):
+        d_x[..., seen:, :] = 0
+    return tuple(unbroadcast(d_x, x.shape) for d_x, x in zip((d_Q, d_K, d_V), given, strict=True))
+
+
+def _add_product(x: Any, a: Any, b: Any, seen: int) -> None:
+    """``x += a @ b``, where the rows of x from `seen` on hold nothing yet."""
+    if seen == 0:
+        np.matmul(a, b, out=x)
+        return
+    product = np.matmul(a, b)
+    x[..., :seen, :] += product[..., :seen, :]
+    x[..., seen:, :] = product[..., seen:, :]
+
+
+TILE = 1 << 18
+"""Scores in a tile, about: what stays in the cache."""
+
+
+def _leading(*arrays: Any) -> tuple[int, ...]:
+    """The leading axes of all, broadcast."""
+    first, *others = (x.shape[:-2] for x in arrays)
+    return first if all(x == first for x in others) else np.broadcast_shapes(first, *others)
+
+
+def _tiles(groups: int, T: int, S: int, causal: bool) -> list[tuple[slice, slice]]:
+    """The queries of each tile, and the keys that they may see."""
+    height = max(16, TILE // max(1, groups * S))
+    return [
+        (slice(i, min(i + height, T)), slice(0, min(i + height, S) if causal else S))
+        for i in range(0, T, height)
+    ]
+
+
+def _tile_of_scores(
+    Q: Any, K: Any, mask: Any, causal: bool, scale: float, queries: slice, keys: slice
+) -> Any:
+    scores = np.matmul(Q[..., queries, :] * scale, np.swapaxes(K[..., keys, :], -1, -2))
+    if mask is not None:
+        np.copyto(scores, -np.inf, where=~mask[..., queries, keys])
+    if causal:
+        diagonal = scores[..., queries.start :]
+        np.copyto(diagonal, -np.inf, where=_future(*diagonal.shape[-2:]))
+    return scores
+
+
+def _weights(scores: Any, top: Any) -> Any:
+    """Before they are divided by their sum; written over the scores."""
+    scores -= top
+    return np.exp(scores, out=scores)
+
+
+@functools.lru_cache(maxsize=8)
+def _future(T: int, S: int) -> Any:
+    """Where a key stands behind its query."""
+    return np.logical_not(np.tri(T, S, dtype=bool))
 
 
 def _scale(Q: Array, scale: Any) -> Any:
     if scale is None:
-        return 1 / math.sqrt(np.shape(Q)[-1])
+        return 1 / math.sqrt(Q.shape[-1])
     return float(scale) if isinstance(scale, np.floating) else scale  # whose dtype would spread
 
 
@@ -164,5 +249,5 @@ def _allowed(Q: Array, K: Array, mask: Any, causal: bool) -> Any:
     mask = None if mask is None else np.asarray(mask)
     if not causal:
         return mask
-    lower = np.tri(np.shape(Q)[-2], np.shape(K)[-2], dtype=bool)
+    lower = np.tri(Q.shape[-2], K.shape[-2], dtype=bool)
     return lower if mask is None else lower & mask

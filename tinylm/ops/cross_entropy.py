@@ -70,15 +70,15 @@ def _(logits: Array, targets: Any, ignore_index: int) -> None:
     targets = np.asarray(targets)
     if targets.dtype.kind not in "iu":
         raise TypeError(f"cross_entropy: targets holds {targets.dtype}: wanted integers")
-    if np.ndim(logits) < 1 or np.shape(logits)[:-1] != targets.shape:
+    if logits.ndim < 1 or logits.shape[:-1] != targets.shape:
         raise ValueError(
             f"cross_entropy: targets has shape {targets.shape}, and logits has "
-            f"{np.shape(logits)}: wanted one target for each row of logits"
+            f"{logits.shape}: wanted one target for each row of logits"
         )
     counted = targets[targets != ignore_index]
     if counted.size == 0:
         raise ValueError("cross_entropy: no target counts, and there is no mean of nothing")
-    V = np.shape(logits)[-1]
+    V = logits.shape[-1]
     if counted.min() < 0 or counted.max() >= V:
         wrong = counted[(counted < 0) | (counted >= V)][0]
         raise ValueError(f"cross_entropy: target {wrong} is outside the vocabulary [0, {V})")

@@ -53,9 +53,9 @@ def _(table: Array, ids: Any) -> None:
     ids = as_ids(ids)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"embedding: ids holds {ids.dtype}: wanted integers")
-    if np.ndim(table) != 2:
-        raise ValueError(f"embedding: table has shape {np.shape(table)}: wanted (V, C)")
-    V = np.shape(table)[0]
+    if table.ndim != 2:
+        raise ValueError(f"embedding: table has shape {table.shape}: wanted (V, C)")
+    V = table.shape[0]
     if ids.size and (ids.min() < 0 or ids.max() >= V):
         wrong = ids[(ids < 0) | (ids >= V)][0]
         raise ValueError(f"embedding: id {wrong} is outside the table [0, {V})")

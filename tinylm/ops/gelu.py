@@ -56,14 +56,15 @@ def _(x: Array, approximate: bool) -> Array:
 
 @gelu.kernel
 def _(x: Any, approximate: bool) -> tuple[Any, Any]:
-    if approximate:
-        inner = x * x
-        inner *= 0.044715 * _SLOPE
-        inner += _SLOPE
-        inner *= x
-        share = np.tanh(inner, out=inner)
+    if approximate:  # (1 + tanh(u)) / 2 is 1 / (1 + exp(-2u))
+        share = x * x
+        share *= -2 * 0.044715 * _SLOPE
+        share -= 2 * _SLOPE
+        share *= x
+        with np.errstate(over="ignore"):  # far below 0 the share is 1 / inf
+            np.exp(share, out=share)
         share += 1
-        share *= 0.5
+        np.reciprocal(share, out=share)
     else:
         share = np.multiply(x, -math.sqrt(0.5))
         share = special.erfc(share, out=share)

@@ -69,7 +69,7 @@ def _(x: Array, gain: Array, bias: Array, eps: float) -> None:
 
 @layer_norm.kernel
 def _(x: Any, gain: Any, bias: Any, eps: float) -> tuple[Any, Any]:
-    normalized = x - np.mean(x, axis=-1, keepdims=True)
+    normalized = x - _row_means(x)
     scale = 1 / np.sqrt(_row_mean(normalized, normalized) + eps)
     normalized *= scale
     y = normalized * gain
@@ -80,13 +80,11 @@ def _(x: Any, gain: Any, bias: Any, eps: float) -> tuple[Any, Any]:
 @layer_norm.vjp
 def _(residuals: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     normalized, scale, gain = residuals
-    rows = cotangent.reshape(-1, cotangent.shape[-1])
-    d_gain = np.einsum("ni,ni->i", rows, normalized.reshape(rows.shape))
-    d_bias = np.sum(rows, axis=0)
+    products = cotangent * normalized
+    d_gain, d_bias = _column_sums(products), _column_sums(cotangent)
     d_x = cotangent * gain
-    along = _row_mean(d_x, normalized)
-    d_x -= np.mean(d_x, axis=-1, keepdims=True)
-    d_x -= normalized * along
+    d_x -= _row_means(cotangent, gain)
+    d_x -= np.multiply(normalized, _row_means(products, gain), out=products)
     d_x *= scale
     return d_x, d_gain, d_bias
 
@@ -148,25 +146,41 @@ def _(x: Any, gain: Any, eps: float) -> tuple[Any, Any]:
 @rms_norm.vjp
 def _(residuals: Any, cotangent: Any) -> tuple[Any, Any]:
     normalized, scale, gain = residuals
-    rows = cotangent.reshape(-1, cotangent.shape[-1])
-    d_gain = np.einsum("ni,ni->i", rows, normalized.reshape(rows.shape))
+    products = cotangent * normalized
+    d_gain = _column_sums(products)
     d_x = cotangent * gain
-    d_x -= normalized * _row_mean(d_x, normalized)
+    d_x -= np.multiply(normalized, _row_means(products, gain), out=products)
     d_x *= scale
     return d_x, d_gain
 
 
+# Sums as products with a vector, which a matrix library makes in one pass.
+
+
+def _row_means(x: Any, weights: Any = None) -> Any:
+    """Mean of ``weights * x`` over the last axis, kept."""
+    C = x.shape[-1]
+    vector = np.full(C, 1 / C, x.dtype) if weights is None else weights / C
+    return np.matmul(x, vector)[..., None]
+
+
 def _row_mean(a: Any, b: Any) -> Any:
-    """Mean of a * b over the last axis, kept, without an array of the products."""
+    """Mean of ``a * b`` over the last axis, kept, without an array of the products."""
     return np.einsum("...i,...i->...", a, b)[..., None] / a.shape[-1]
 
 
+def _column_sums(x: Any) -> Any:
+    """Sum over all axes but the last."""
+    rows = x.reshape(-1, x.shape[-1])
+    return np.matmul(np.ones(len(rows), x.dtype), rows)
+
+
 def _check_size(op: str, x: Array, **parameters: Array) -> None:
-    if np.ndim(x) < 1 or np.shape(x)[-1] == 0:
-        raise ValueError(f"{op}: x has shape {np.shape(x)}: wanted (..., C) with C >= 1")
+    if x.ndim < 1 or x.shape[-1] == 0:
+        raise ValueError(f"{op}: x has shape {x.shape}: wanted (..., C) with C >= 1")
     for parameter, value in parameters.items():
-        if np.shape(value) != np.shape(x)[-1:]:
+        if value.shape != x.shape[-1:]:
             raise ValueError(
-                f"{op}: {parameter} has shape {np.shape(value)}, and x has {np.shape(x)}: "
-                f"wanted {np.shape(x)[-1:]}"
+                f"{op}: {parameter} has shape {value.shape}, and x has {x.shape}: "
+                f"wanted {x.shape[-1:]}"
             )

@@ -44,16 +44,15 @@ def linear(x: Array, W: Array, b: Array | None = None) -> Array:
 
 @linear.check
 def _(x: Array, W: Array, b: Array | None) -> None:
-    if np.ndim(W) != 2:
-        raise ValueError(f"linear: W has shape {np.shape(W)}: wanted (in, out)")
-    if np.ndim(x) < 1 or np.shape(x)[-1] != np.shape(W)[0]:
+    if W.ndim != 2:
+        raise ValueError(f"linear: W has shape {W.shape}: wanted (in, out)")
+    if x.ndim < 1 or x.shape[-1] != W.shape[0]:
         raise ValueError(
-            f"linear: x has shape {np.shape(x)}, and W has {np.shape(W)}: "
-            f"wanted (..., {np.shape(W)[0]}) for x"
+            f"linear: x has shape {x.shape}, and W has {W.shape}: wanted (..., {W.shape[0]}) for x"
         )
-    if b is not None and np.shape(b) != np.shape(W)[1:]:
+    if b is not None and b.shape != W.shape[1:]:
         raise ValueError(
-            f"linear: b has shape {np.shape(b)}, and W has {np.shape(W)}: wanted {np.shape(W)[1:]}"
+            f"linear: b has shape {b.shape}, and W has {W.shape}: wanted {W.shape[1:]}"
         )
 
 
@@ -71,4 +70,5 @@ def _(residuals: Any, cotangent: Any) -> tuple[Any, Any, Any]:
     rows, W, shape, biased = residuals
     d_y = cotangent.reshape(rows.shape[0], W.shape[1])
     d_x = np.matmul(d_y, W.T).reshape(shape)
-    return d_x, np.matmul(rows.T, d_y), np.sum(d_y, axis=0) if biased else None
+    d_b = np.matmul(np.ones(len(d_y), d_y.dtype), d_y) if biased else None
+    return d_x, np.matmul(rows.T, d_y), d_b

@@ -108,7 +108,7 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
         return x
     x = np.moveaxis(x, axis, -1)
     top = np.argmax(np.real(stop_gradient(x)), axis=-1, keepdims=True)
-    is_top = np.arange(np.shape(x)[-1]) == top
+    is_top = np.arange(x.shape[-1]) == top
     # the largest less itself is 0, and so is its gradient: as 1 - 1 it would swallow small ones
     shifted = np.where(is_top, 0, x - np.take_along_axis(x, top, axis=-1))
     others = np.where(is_top, -np.inf, shifted)

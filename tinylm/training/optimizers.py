@@ -17,6 +17,10 @@ import numpy as np
 
 from tinylm.autograd import Nest, trees
 from tinylm.training.schedules import Schedule
+from tinylm.training.workers import ALONE, Workers
+
+PIECE = 1 << 16
+"""Numbers that are updated together: few enough to stay in the cache, and worth the calls."""
 
 
 def everything(path: str, parameter: Any) -> bool:
@@ -33,6 +37,8 @@ class Optimizer(ABC):
     """Settings of an update rule."""
 
     lr: float | Schedule
+    weight_decay: float
+    decayed: Callable[[str, Any], bool]
 
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
@@ -48,10 +54,34 @@ class Optimizer(ABC):
         """The state before the first update."""
 
     @abstractmethod
+    def move(
+        self, step: int, decay: float, now: list[Any], gradient: Any, after: list[Any]
+    ) -> None:
+        """Write what a parameter and its state become: now (p, *state) -> after, number by number."""
+
     def update(
-        self, params: Nest, gradients: Nest, state: dict[str, Nest], step: int
+        self,
+        params: Nest,
+        gradients: Nest,
+        state: dict[str, Nest],
+        step: int,
+        workers: Workers = ALONE,
     ) -> tuple[Nest, dict[str, Nest]]:
         """Parameters and state after one update; `step` counts the updates made before it."""
+        now = [params, *state.values()]
+        after = [trees.map_leaves(lambda x: np.empty(x.shape, x.dtype), nest) for nest in now]
+        pieces: list[Any] = []
+
+        def cut(path: str, p: Any, gradient: Any, *both: Any) -> None:
+            decay = self.weight_decay if self.decayed(path, p) else 0.0
+            flat = [x.reshape(-1) for x in (gradient, p, *both)]
+            for i in range(0, p.size, PIECE):
+                g, *rest = [x[i : i + PIECE] for x in flat]
+                pieces.append((step, decay, rest[: len(now)], g, rest[len(now) :]))
+
+        trees.map_paths(cut, params, gradients, *now[1:], *after)
+        workers.map(lambda piece: self.move(*piece), pieces)
+        return after[0], dict(zip(state, after[1:], strict=True))
 
     def rate(self, step: int) -> float:
         """The learning rate of the update after `step` updates."""
@@ -108,24 +138,17 @@ class SGD(Optimizer):
     def init(self, params: Nest) -> dict[str, Nest]:
         return {"momentum": trees.map_leaves(np.zeros_like, params)} if self.momentum else {}
 
-    def update(
-        self, params: Nest, gradients: Nest, state: dict[str, Nest], step: int
-    ) -> tuple[Nest, dict[str, Nest]]:
-        lr = self.rate(step)
-        gradients = trees.map_paths(self._with_decay, params, gradients)
-        moved = gradients
-        if self.momentum:
-            velocity = trees.map_leaves(
-                lambda m, g: self.momentum * m + g, state["momentum"], gradients
-            )
-            state = {"momentum": velocity}
-            moved = velocity
-            if self.nesterov:
-                moved = trees.map_leaves(lambda g, m: g + self.momentum * m, gradients, velocity)
-        return trees.map_leaves(lambda p, d: p - lr * d, params, moved), state
-
-    def _with_decay(self, path: str, p: Any, g: Any) -> Any:
-        return g + self.weight_decay * p if self.weight_decay and self.decayed(path, p) else g
+    def move(
+        self, step: int, decay: float, now: list[Any], gradient: Any, after: list[Any]
+    ) -> None:
+        lr, (p, *state), (p_after, *state_after) = self.rate(step), now, after
+        g = gradient + decay * p if decay else gradient
+        if state:
+            m = np.multiply(state[0], self.momentum, out=state_after[0])
+            m += g
+            g = g + self.momentum * m if self.nesterov else m
+        np.multiply(g, -lr, out=p_after)
+        p_after += p
 
 
 @dataclass(frozen=True)
@@ -178,17 +201,24 @@ class AdamW(Optimizer):
             "v": trees.map_leaves(np.zeros_like, params),
         }
 
-    def update(
-        self, params: Nest, gradients: Nest, state: dict[str, Nest], step: int
-    ) -> tuple[Nest, dict[str, Nest]]:
-        lr, (b1, b2) = self.rate(step), self.betas
-        m = trees.map_leaves(lambda m, g: b1 * m + (1 - b1) * g, state["m"], gradients)
-        v = trees.map_leaves(lambda v, g: b2 * v + (1 - b2) * (g * g), state["v"], gradients)
+    def move(
+        self, step: int, decay: float, now: list[Any], gradient: Any, after: list[Any]
+    ) -> None:
+        lr, (b1, b2), (p, m, v), (p_after, m_after, v_after) = (
+            self.rate(step), self.betas, now, after,
+        )  # fmt: skip
         unbias_m, unbias_v = 1 / (1 - b1 ** (step + 1)), 1 / (1 - b2 ** (step + 1))
-
-        def moved(path: str, p: Any, m: Any, v: Any) -> Any:
-            decay = self.weight_decay if self.decayed(path, p) else 0.0
-            adam = unbias_m * m / (np.sqrt(unbias_v * v) + self.eps)
-            return p - lr * (adam + decay * p)
-
-        return trees.map_paths(moved, params, m, v), {"m": m, "v": v}
+        np.multiply(m, b1, out=m_after)
+        term = (1 - b1) * gradient
+        m_after += term
+        np.multiply(v, b2, out=v_after)
+        np.multiply(gradient, gradient, out=term)
+        term *= 1 - b2
+        v_after += term
+        np.multiply(v_after, unbias_v, out=term)
+        np.sqrt(term, out=term)
+        term += self.eps
+        np.divide(m_after, term, out=term)
+        term *= lr * unbias_m
+        np.multiply(p, 1 - lr * decay, out=p_after)
+        p_after -= term

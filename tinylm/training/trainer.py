@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from tinylm.autograd import Nest, record, trees
-from tinylm.training.optimizers import Optimizer
-from tinylm.training.shards import sharded_value_and_grad
+from tinylm.training.flat import Flat
+from tinylm.training.optimizers import PIECE, Optimizer
+from tinylm.training.shards import shard_gradients
+from tinylm.training.workers import Workers
 
 
 class NonFiniteError(ArithmeticError):
@@ -66,14 +69,38 @@ class Trainer:
         if rng is None and getattr(model, "dropout", 0) > 0:
             raise ValueError(f"Trainer: rng=None: a model with dropout={model.dropout} needs one")
         self.model = model
-        self.params = params
         self.optimizer = optimizer
-        self.optimizer_state = optimizer.init(params)
+        self._flat = Flat(
+            params, lambda path, p: "decayed" if optimizer.decayed(path, p) else "free"
+        )
+        self._params = self._flat.packed(params)
+        self._state = optimizer.init(self._params)
+        self._update = dataclasses.replace(  # type: ignore[type-var]
+            optimizer, decayed=lambda path, p: path.startswith("decayed")
+        ).update
         self.steps = 0
         self.clip_norm = clip_norm
         self.shards = shards
-        self.threads = threads
+        self._workers = Workers(threads)
         self.rng = rng if getattr(model, "dropout", 0) > 0 else None
+
+    @property
+    def params(self) -> Nest:
+        """The parameters after the last update."""
+        return self._flat.unpacked(self._params)
+
+    @params.setter
+    def params(self, params: Nest) -> None:
+        self._params = self._flat.packed(params)
+
+    @property
+    def optimizer_state(self) -> dict[str, Nest]:
+        """What the optimizer remembers: nests like that of the parameters."""
+        return {name: self._flat.unpacked(packed) for name, packed in self._state.items()}
+
+    @optimizer_state.setter
+    def optimizer_state(self, state: dict[str, Nest]) -> None:
+        self._state = {name: self._flat.packed(nest) for name, nest in state.items()}
 
     def step(self, ids: Any, targets: Any) -> float:
         """Make one update.
@@ -98,14 +125,14 @@ class Trainer:
             norm = global_norm(gradients)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._rewind(before)
-            blame = self._blame(ids, targets, loss, gradients)
+            blame = self._blame(ids, targets, loss, self._flat.unpacked(gradients))
             self._rewind(before)
             raise NonFiniteError(f"step {self.steps}: {blame}")
         gradients = clip_by_global_norm(gradients, self.clip_norm, norm)
-        params, state = self.optimizer.update(
-            self.params, gradients, self.optimizer_state, self.steps
+        params, state = self._update(
+            self._params, gradients, self._state, self.steps, self._workers
         )
-        self.params, self.optimizer_state, self.steps = params, state, self.steps + 1
+        self._params, self._state, self.steps = params, state, self.steps + 1
         return float(loss)
 
     def run(
@@ -128,10 +155,11 @@ class Trainer:
         while self.steps < until:
             after_step(self.step(*next(stream)))
 
-    def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, Nest]:
-        return sharded_value_and_grad(
-            self.model, self.params, ids, targets, self.shards, self.threads, self.rng
+    def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, dict[str, Any]]:
+        loss, gradients = shard_gradients(
+            self.model, self.params, ids, targets, self.shards, self._workers, self.rng
         )
+        return loss, self._flat.packed(*gradients)
 
     def _rewind(self, generator_state: Any) -> None:
         if self.rng is not None:
@@ -170,8 +198,17 @@ def first_not_finite(compute: Callable[[], Any]) -> str:
 
 
 def global_norm(nest: Nest) -> float:
-    """Euclidean norm of all elements together, summed in float64."""
-    return math.sqrt(sum(float(np.sum(np.square(x, dtype=np.float64))) for x in trees.leaves(nest)))
+    """Euclidean norm of all elements together."""
+    return math.sqrt(sum(_sum_of_squares(x.reshape(-1)) for x in trees.leaves(nest)))
+
+
+def _sum_of_squares(x: Any) -> float:
+    """In pieces, whose sums are float64; all in float64 if squares are out of the dtype's range."""
+    with np.errstate(over="ignore", under="ignore"):
+        total = math.fsum(float(np.dot(y, y)) for y in np.split(x, range(PIECE, x.size, PIECE)))
+    if 1e-20 < total < math.inf:
+        return total
+    return float(np.sum(np.square(x, dtype=np.float64)))
 
 
 def clip_by_global_norm(gradients: Nest, limit: float | None, norm: float | None = None) -> Nest:

@@ -1,0 +1,79 @@
+"""Flat: a nest of many arrays as views of a few long ones.
+
+What is done to every number alike, such as an update or a norm, is then a few long loops in place
+of many short ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinylm.autograd import Nest, trees
+
+
+@dataclass(frozen=True)
+class _Place:
+    key: str
+    start: int
+    shape: tuple[int, ...]
+    size: int
+
+
+class Flat:
+    """Where each leaf of a nest lies in which long array.
+
+    Parameters
+    ----------
+    like : nest of arrays
+    group : callable
+        ``group(path, leaf)``: the name of the long array that a leaf becomes a part of; those of
+        another dtype have one of their own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinylm.training.flat import Flat
+    >>> nest = {"W": np.ones((1, 2)), "b": np.zeros(1)}
+    >>> flat = Flat(nest, lambda path, x: "all")
+    >>> packed = flat.packed(nest, nest)
+    >>> packed, flat.unpacked(packed)
+    ({'all float64': array([2., 2., 0.])}, {'W': array([[2., 2.]]), 'b': array([0.])})
+    """
+
+    def __init__(self, like: Nest, group: Callable[[str, Any], str]) -> None:
+        self.sizes: dict[str, int] = {}
+
+        def place(path: str, x: Any) -> _Place:
+            key = f"{group(path, x)} {x.dtype}"
+            start = self.sizes.get(key, 0)
+            self.sizes[key] = start + x.size
+            return _Place(key, start, x.shape, x.size)
+
+        self._places = trees.map_paths(place, like)
+
+    def packed(self, *nests: Nest) -> dict[str, Any]:
+        """The sum of nests, in long arrays of its own."""
+        packed = {key: np.empty(size, key.split()[-1]) for key, size in self.sizes.items()}
+
+        def add(whole: Any, first: Any, *others: Any) -> None:
+            if others:
+                np.add(first, others[0], out=whole)
+            else:
+                np.copyto(whole, first)
+            for x in others[1:]:
+                whole += x
+
+        trees.map_leaves(add, self.unpacked(packed), *nests)
+        return packed
+
+    def unpacked(self, packed: dict[str, Any]) -> Nest:
+        """The nest, as views of long arrays."""
+
+        def view(place: _Place) -> Any:
+            return packed[place.key][place.start : place.start + place.size].reshape(place.shape)
+
+        return trees.map_leaves(view, self._places)
