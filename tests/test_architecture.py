@@ -13,7 +13,7 @@ import tinylm as tl
 
 ROOT = Path(tl.__file__).parent
 FLOORS = [
-    ["version", "files", "autograd"],
+    ["version", "files", "threads", "autograd"],
     ["ops", "checkpoint"],
     ["nn", "text", "oracle"],
     ["models"],
@@ -26,7 +26,7 @@ FLOORS = [
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ENGINE = ["trees", "rules", "arraylike", "tracing", "vjp", "transforms", "derivatives", "fused"]
-EXTRAS = {"hypothesis", "jax", "matplotlib", "mpmath", "torch"}
+EXTRAS = {"hypothesis", "jax", "matplotlib", "mpmath", "threadpoolctl", "torch"}
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {"tinylm." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES}
 FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -173,7 +173,7 @@ CONTRACT = {
     "cross_entropy": "(logits, targets, ignore_index=-100)",
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",
-    "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None)",
+    "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1)",
     "perplexity": "(model, params, ids, stride=None, batch_size=32)",
     "accuracy": "(predicted, actual)",
     "precision": "(predicted, actual, average='macro')",

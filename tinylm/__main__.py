@@ -1,7 +1,17 @@
-"""``python -m tinylm``."""
+"""The command ``tinylm``, and ``python -m tinylm``."""
 
 import sys
 
-from tinylm.cli import main
+from tinylm.threads import one_from_the_start
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line."""
+    one_from_the_start()
+    from tinylm.cli import main as command
+
+    return command()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -16,22 +16,23 @@ LARGER: list[tuple[float, dict[str, Any]]] = [
 """(seconds from which on they are better than what stands before them, sizes), on a machine that
 makes a step of the default sizes in REFERENCE_SECONDS: see docs/decisions/0005-budget.md."""
 
-REFERENCE_SECONDS = 0.032
+REFERENCE_SECONDS = 0.018
 TRAINING_SHARE = 0.88
 """Of the time, what is left for steps by the evaluations, the samples and the rival."""
 
 
-def seconds_per_step(settings: Settings, corpus: Corpus, steps: int = 5) -> float:
-    """Median time of a step, on a run of its own that is thrown away and does not move."""
+def seconds_per_step(settings: Settings, corpus: Corpus, steps: int = 20) -> float:
+    """Median time of a step, on a run of its own that is thrown away and does not move.
+
+    The first half of the steps warm up memory and processes.
+    """
     run = Run(dataclasses.replace(settings, lr=0.0, final_lr=0.0), corpus)
-    times = []
-    for _ in range(steps + 1):
+    times: list[float] = []
+    while len(times) < 2 or (len(times) < steps and sum(times) < 3):
         began = time.perf_counter()
         run.trainer.step(*next(run.batches))
         times.append(time.perf_counter() - began)
-        if sum(times) > 3:
-            break
-    return statistics.median(times[1:] or times)
+    return statistics.median(times[len(times) // 2 :])
 
 
 def fit_to_budget(

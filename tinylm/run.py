@@ -130,6 +130,7 @@ class Run:
             clip_norm=settings.clip or None,
             shards=settings.shards,
             threads=settings.threads,
+            processes=settings.processes,
             rng=rng.spawn(1)[0],
         )
         self.batches = Batches(corpus.training, settings.context, settings.batch, rng)

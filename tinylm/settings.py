@@ -38,8 +38,9 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 0.1
     clip: float = 1.0
-    shards: int = 1
+    shards: int = 2
     threads: int = 1
+    processes: int = 2
     evaluate_every: int = 0
     save_every: int = 0
     seed: int = 0

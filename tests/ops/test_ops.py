@@ -478,22 +478,23 @@ def test_masks_in_every_form(rng):
 
 @given(
     seed=st.integers(0, 999), T=st.integers(1, 70), S=st.integers(1, 70), causal=st.booleans(),
-    mask=st.sampled_from([None, "rows", "one for all", "batch"]),
+    mask=st.sampled_from([None, "rows", "one for all", "batch"]), kept=st.booleans(),
 )  # fmt: skip
-def test_attention_in_tiles_is_the_formula(seed, T, S, causal, mask):
-    """With tiles of 16 queries; the weights are computed again on the way back."""
+def test_attention_in_tiles_is_the_formula(seed, T, S, causal, mask, kept):
+    """With tiles of 16 queries; the weights are kept, or computed again on the way back."""
     rng = np.random.default_rng(seed)
     Q, K, V = (rng.standard_normal((*b, n, 3)) for b, n in (((2,), T), ((3, 1), S), ((), S)))
     shape = {None: None, "rows": (T, S), "one for all": (1, S), "batch": (4, 1, 1, T, S)}[mask]
     mask = None if shape is None else rng.random(shape) < 0.7
     module = sys.modules["tinylm.ops.attention"]
-    before, module.TILE = module.TILE, 1
+    before = module.TILE, module.HEIGHT, module.KEPT
+    module.TILE, module.HEIGHT, module.KEPT = 1, 16, before[2] if kept else 0
     try:
         y, pullback = tl.vjp(lambda *x: tl.attention(*x, mask, causal), Q, K, V)
         cotangent = rng.standard_normal(y.shape)
         got = [y, *pullback(cotangent)]
     finally:
-        module.TILE = before
+        module.TILE, module.HEIGHT, module.KEPT = before
     with tl.formulas():
         y, pullback = tl.vjp(lambda *x: tl.attention(*x, mask, causal), Q, K, V)
         assert_close(got, [y, *pullback(cotangent)], floor=1.0)

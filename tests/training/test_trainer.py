@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import tinylm as tl
 from tinylm.autograd import trees
 from tinylm.training import NonFiniteError
-from tinylm.training.shards import shard_gradients
-from tinylm.training.workers import Workers
+from tinylm.training.shards import cut, shard_gradients
+from tinylm.training.workers import ALONE, Workers
 
 MODEL = tl.GPT(vocab_size=7, context_length=5, d_model=6, num_heads=2, num_layers=2)
 
@@ -61,8 +61,8 @@ def test_training_learns(rng, optimizer, dtype):
     assert {p.dtype for p in trees.leaves(trainer.params)} == {np.dtype(dtype)}
 
 
-def summed(*args, **kwargs):
-    loss, gradients = shard_gradients(*args, **kwargs)
+def summed(model, params, ids, targets, shards=1, workers=ALONE, rng=None):
+    loss, gradients = shard_gradients(model, params, cut(ids, targets, shards, rng), workers)
     return loss, trees.map_leaves(lambda *shares: sum(shares), *gradients)
 
 
@@ -164,8 +164,9 @@ def test_dropout_is_drawn_anew_and_can_be_repeated(rng):
     [
         ({"clip_norm": 0.0}, "clip_norm=0.0: wanted a number above 0"),
         ({"clip_norm": math.nan}, "clip_norm=nan"),
-        ({"shards": 0}, "shards=0 and threads=1: wanted at least 1"),
-        ({"threads": 0}, "shards=1 and threads=0"),
+        ({"shards": 0}, "shards=0: wanted at least 1"),
+        ({"processes": 0}, "processes=0"),
+        ({"threads": 0}, "threads=0"),
     ],
 )
 def test_impossible_trainers(rng, arguments, message):
@@ -231,7 +232,7 @@ def test_every_shard_has_its_own_dropout(rng):
             return np.sum(params["a"])
 
     ids = np.zeros((4, 2), int)
-    shard_gradients(Model(), {"a": np.ones(1)}, ids, ids, 4, rng=np.random.default_rng(0))
+    summed(Model(), {"a": np.ones(1)}, ids, ids, 4, rng=np.random.default_rng(0))
     assert len(set(seeds)) == 4
 
 
@@ -255,3 +256,58 @@ def test_a_norm_that_is_not_finite(rng):
     trainer = tl.Trainer(Steep(), {"a": np.ones(3)}, tl.SGD(0.1))
     with pytest.raises(NonFiniteError, match="the gradients are finite, and their norm is not"):
         trainer.step(np.zeros((1, 1), int), np.zeros((1, 1), int))
+
+
+def test_processes_share_the_work(rng):
+    model, params = make(rng, dropout=0.2)
+    ids, targets = batch(rng, 7)
+    alone, together = (
+        tl.Trainer(
+            model, params, tl.AdamW(0.01), clip_norm=1.0, shards=3, processes=processes,
+            rng=np.random.default_rng(1),
+        )
+        for processes in (1, 3)
+    )  # fmt: skip
+    for _ in range(3):
+        assert together.step(ids, targets) == pytest.approx(alone.step(ids, targets), rel=1e-12)
+    for a, b in zip(trees.leaves(together.params), trees.leaves(alone.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    with tl.record() as seen:
+        together.step(ids, targets)
+    assert len(seen["weights"]) == 3 * model.num_layers
+
+
+def test_a_process_that_fails_or_ends(rng):
+    model, params = make(rng)
+    ids, targets = batch(rng, 4)
+    trainer = tl.Trainer(model, params, tl.SGD(0.1), shards=2, processes=2)
+    wrong = targets.copy()
+    wrong[-1] = 1000
+    with pytest.raises(ValueError, match="target 1000 is outside the vocabulary"):
+        trainer.step(ids, wrong)
+    wrong[:] = targets
+    wrong[0] = 1000  # the other process computes its part, of which nobody asks
+    with pytest.raises(ValueError, match="target 1000 is outside the vocabulary"):
+        trainer.step(ids, wrong)
+    assert trainer.steps == 0
+    again = tl.Trainer(model, params, tl.SGD(0.1), shards=2)
+    assert trainer.step(ids, targets) == pytest.approx(again.step(ids, targets), rel=1e-12)
+    trainer._helpers[0]._process.kill()
+    trainer._helpers[0]._process.wait()
+    for _ in range(2):
+        with pytest.raises(ChildProcessError, match="has ended, with exit code"):
+            trainer.step(ids, targets)
+    again = tl.Trainer(model, params, tl.SGD(0.1), shards=2, processes=2)
+    process = again._helpers[0]._process
+    del again
+    gc.collect()
+    assert process.wait(timeout=60) == 0, "it ends with its trainer"
+
+
+def test_models_for_processes_can_be_pickled(rng):
+    class Local:
+        def loss(self, params, ids, targets):
+            return np.sum(params["a"])
+
+    with pytest.raises(TypeError, match="processes above 1 need a model that can be pickled"):
+        tl.Trainer(Local(), {"a": np.ones(2)}, tl.SGD(0.1), shards=2, processes=2)

@@ -1,7 +1,7 @@
 """The engine: reverse-mode differentiation of plain NumPy code. It knows no language model."""
 
 from tinylm.autograd.derivatives import derivative
-from tinylm.autograd.fused import Fused, formulas, fused, name, patch, record
+from tinylm.autograd.fused import Fused, formulas, fused, kernels_are_off, name, patch, record
 from tinylm.autograd.rules import Array
 from tinylm.autograd.tracing import Tracer, stop_gradient, traceable
 from tinylm.autograd.transforms import grad, hvp, jacobian, jvp, value_and_grad
@@ -20,6 +20,7 @@ __all__ = [
     "hvp",
     "jacobian",
     "jvp",
+    "kernels_are_off",
     "name",
     "patch",
     "record",

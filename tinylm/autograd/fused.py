@@ -48,6 +48,11 @@ def formulas() -> Iterator[None]:
         _formulas_only.reset(token)
 
 
+def kernels_are_off() -> bool:
+    """Whether this is within `formulas`, or what includes it: `record` and `patch`."""
+    return _formulas_only.get()
+
+
 @contextlib.contextmanager
 def record(watch: Callable[[str, Any], None] | None = None) -> Iterator[dict[str, list[Any]]]:
     """Collect the named intermediates of everything that is computed within this context.

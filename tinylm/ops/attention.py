@@ -129,9 +129,9 @@ def _(Q: Array, K: Array, V: Array, mask: Any, causal: bool, scale: float | None
 def _(Q: Any, K: Any, V: Any, mask: Any, causal: bool, scale: float | None) -> tuple[Any, Any]:
     """Tile by tile of queries, so that the memory for scores does not grow with T.
 
-    A tile sees all of its keys, and the causal mask leaves out those behind its last query. The
-    weights are kept if there is one tile; of more, they are computed again on the way back from
-    the maximum and sum of each row.
+    A tile sees all of its keys, and the causal mask leaves out those behind its last query. If
+    there are few weights they are kept; else they are computed again on the way back from the
+    maximum and sum of each row.
     """
     given, (T, S), scale = (Q, K, V), (Q.shape[-2], K.shape[-2]), _scale(Q, scale)
     leading = _leading(Q, K, V)
@@ -141,18 +141,18 @@ def _(Q: Any, K: Any, V: Any, mask: Any, causal: bool, scale: float | None) -> t
     if Q.shape[:-2] != leading:
         Q = np.broadcast_to(Q, (*leading, *Q.shape[-2:]))
     output = np.empty_like(Q, np.result_type(Q, K, V, scale), shape=(*leading, T, V.shape[-1]))
-    tiles = _tiles(math.prod(leading), T, S, causal)
-    kept = []
+    groups = math.prod(leading)
+    tiles, small, kept = _tiles(groups, T, S, causal), groups * T * S <= KEPT, []
     for queries, keys in tiles:
         scores = _tile_of_scores(Q, K, mask, causal, scale, queries, keys)
         top = np.max(np.real(scores), axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
         weights = _weights(scores, top)
-        total = np.sum(weights, axis=-1, keepdims=True)
+        total = np.matmul(weights, np.ones((weights.shape[-1], 1), weights.dtype))
         np.maximum(total, 1, out=total)  # it is 0 where there is nothing to attend to
         rows = output[..., queries, :]
         np.matmul(weights, V[..., keys, :], out=rows)
         rows /= total
-        kept.append((weights if len(tiles) == 1 else None, top, total))
+        kept.append((weights if small else None, top, total))
     return output, (given, Q, mask, causal, scale, tiles, kept)
 
 
@@ -195,8 +195,11 @@ def _add_product(x: Any, a: Any, b: Any, seen: int) -> None:
     x[..., seen:, :] = product[..., seen:, :]
 
 
-TILE = 1 << 18
-"""Scores in a tile, about: what stays in the cache."""
+TILE, HEIGHT = 1 << 18, 64
+"""Scores in a tile, about, that stay in the cache; but queries in it, at least."""
+
+KEPT = 1 << 21
+"""Weights that are kept for the way back, at most: beyond them memory grows with T alone."""
 
 
 def _leading(*arrays: Any) -> tuple[int, ...]:
@@ -207,7 +210,9 @@ def _leading(*arrays: Any) -> tuple[int, ...]:
 
 def _tiles(groups: int, T: int, S: int, causal: bool) -> list[tuple[slice, slice]]:
     """The queries of each tile, and the keys that they may see."""
-    height = max(16, TILE // max(1, groups * S))
+    height = max(HEIGHT, TILE // max(1, groups * S))
+    if causal:  # half of the keys of half of the queries need not be looked at
+        height = min(height, max(HEIGHT, -(-T // 2)))
     return [
         (slice(i, min(i + height, T)), slice(0, min(i + height, S) if causal else S))
         for i in range(0, T, height)

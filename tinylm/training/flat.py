@@ -6,7 +6,7 @@ of many short ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,11 @@ class Flat:
     def packed(self, *nests: Nest) -> dict[str, Any]:
         """The sum of nests, in long arrays of its own."""
         packed = {key: np.empty(size, key.split()[-1]) for key, size in self.sizes.items()}
+        self.pack(nests, packed)
+        return packed
+
+    def pack(self, nests: Sequence[Nest], packed: dict[str, Any]) -> None:
+        """Write the sum of nests into long arrays."""
 
         def add(whole: Any, first: Any, *others: Any) -> None:
             if others:
@@ -68,7 +73,6 @@ class Flat:
                 whole += x
 
         trees.map_leaves(add, self.unpacked(packed), *nests)
-        return packed
 
     def unpacked(self, packed: dict[str, Any]) -> Nest:
         """The nest, as views of long arrays."""

@@ -1,11 +1,12 @@
 """Shards: the gradient of a batch as the sum of the gradients of its parts.
 
-One after the other they are gradient accumulation (less memory), side by side threads. The sum is
-taken in the order of the shards, so that it does not depend on the number of threads.
+One after the other they are gradient accumulation (less memory); side by side they are threads
+(`tinylm.training.workers`) or processes (`tinylm.training.processes`).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,61 +16,75 @@ from tinylm.ops import IGNORED
 from tinylm.training.workers import ALONE, Workers
 
 
-def shard_gradients(
-    model: Any,
-    params: Nest,
-    ids: Any,
-    targets: Any,
-    shards: int = 1,
-    workers: Workers = ALONE,
-    rng: np.random.Generator | None = None,
-) -> tuple[Any, list[Nest]]:
-    """Loss of a batch, the mean over all targets that count, and the gradient in parts.
+@dataclass(frozen=True)
+class Shard:
+    """A part of a batch.
 
     Parameters
     ----------
-    model : object with ``loss(params, ids, targets)``, and with ``rng`` if one is given
-    params : nest
     ids, targets : ndarray of int, shape (B, ...)
-    shards : int
-        Parts along the first axis; at most B are made.
+    share : float
+        Of the batch's targets that count, those that are here.
+    seed : int, optional
+        For its dropout.
+    """
+
+    ids: Any
+    targets: Any
+    share: float
+    seed: int | None = None
+
+
+def cut(
+    ids: Any, targets: Any, shards: int = 1, rng: np.random.Generator | None = None
+) -> list[Shard]:
+    """Cut a batch along its first axis into at most so many shards, each with targets that count.
+
+    With a generator, each gets a seed of its own.
+    """
+    ids, targets = np.asarray(ids), np.asarray(targets)
+    parts = min(shards, len(ids))
+    seeds = [None] * parts if rng is None else rng.integers(2**63, size=parts).tolist()
+    pieces = list(
+        zip(np.array_split(ids, parts), np.array_split(targets, parts), seeds, strict=True)
+    )
+    counts = [np.count_nonzero(targets != IGNORED) for _, targets, _ in pieces]
+    if not sum(counts):
+        raise ValueError("the batch has no target that counts")
+    return [
+        Shard(ids, targets, count / sum(counts), seed)
+        for (ids, targets, seed), count in zip(pieces, counts, strict=True)
+        if count
+    ]
+
+
+def shard_gradients(
+    model: Any, params: Nest, shards: list[Shard], workers: Workers = ALONE
+) -> tuple[Any, list[Nest]]:
+    """The loss of shards, and the gradient of each: sums of what each has of the batch's mean.
+
+    Parameters
+    ----------
+    model : object with ``loss(params, ids, targets)``, and with ``rng`` if there are seeds
+    params : nest
+    shards : list of Shard
     workers : Workers
         Who computes them.
-    rng : numpy.random.Generator, optional
-        Draws one seed for each shard, for its dropout.
 
     Returns
     -------
     loss : float
     gradients : list of nest
-        One for each shard; the gradient is their sum.
     """
-    ids, targets = np.asarray(ids), np.asarray(targets)
-    parts = [
-        (part_ids, part_targets, np.count_nonzero(part_targets != IGNORED))
-        for part_ids, part_targets in zip(
-            np.array_split(ids, min(shards, len(ids))),
-            np.array_split(targets, min(shards, len(ids))),
-            strict=True,
-        )
-    ]
-    counted = sum(count for *_, count in parts)
-    if not counted:
-        raise ValueError("the batch has no target that counts")
-    seeds = (
-        rng.integers(2**63, size=len(parts)).tolist() if rng is not None else [None] * len(parts)
-    )
 
-    def of_part(work: tuple[Any, int | None]) -> tuple[Any, Nest]:
-        (part_ids, part_targets, count), seed = work
-        extra = {} if seed is None else {"rng": np.random.default_rng(seed)}
+    def of_shard(shard: Shard) -> tuple[Any, Nest]:
+        extra = {} if shard.seed is None else {"rng": np.random.default_rng(shard.seed)}
 
         def loss(params: Nest) -> Any:
-            mean = model.loss(params, part_ids, part_targets, **extra)
-            return mean if count == counted else mean * (count / counted)
+            mean = model.loss(params, shard.ids, shard.targets, **extra)
+            return mean if shard.share == 1 else mean * shard.share
 
         return value_and_grad(loss)(params)  # type: ignore[no-any-return]
 
-    work = [(part, seed) for part, seed in zip(parts, seeds, strict=True) if part[2]]
-    losses, gradients = zip(*workers.map(of_part, work), strict=True)
+    losses, gradients = zip(*workers.map(of_shard, shards), strict=True)
     return sum(losses), list(gradients)

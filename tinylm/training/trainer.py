@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
@@ -9,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Nest, record, trees
+from tinylm.autograd import Nest, kernels_are_off, record, trees
+from tinylm.threads import one_thread
 from tinylm.training.flat import Flat
+from tinylm.training.memory import reuse_freed_memory
 from tinylm.training.optimizers import PIECE, Optimizer
-from tinylm.training.shards import shard_gradients
+from tinylm.training.processes import Helper
+from tinylm.training.shards import cut, shard_gradients
 from tinylm.training.workers import Workers
 
 
@@ -33,6 +37,9 @@ class Trainer:
         Gradients of a larger global norm are scaled down to it.
     shards, threads : int
         A batch is computed in so many parts, so many of them at a time.
+    processes : int
+        Among so many processes they are shared. A small model is held up by threads, which wait
+        for each other between any two NumPy calls, and not by processes.
     rng : numpy.random.Generator, optional
         Draws the dropout; needed by a model that has some.
 
@@ -61,13 +68,16 @@ class Trainer:
         shards: int = 1,
         threads: int = 1,
         rng: np.random.Generator | None = None,
+        processes: int = 1,
     ) -> None:
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ValueError(f"Trainer: {clip_norm=}: wanted a number above 0")
-        if shards < 1 or threads < 1:
-            raise ValueError(f"Trainer: {shards=} and {threads=}: wanted at least 1")
+        for name, count in (("shards", shards), ("threads", threads), ("processes", processes)):
+            if count < 1:
+                raise ValueError(f"Trainer: {name}={count}: wanted at least 1")
         if rng is None and getattr(model, "dropout", 0) > 0:
             raise ValueError(f"Trainer: rng=None: a model with dropout={model.dropout} needs one")
+        reuse_freed_memory()
         self.model = model
         self.optimizer = optimizer
         self._flat = Flat(
@@ -81,7 +91,9 @@ class Trainer:
         self.steps = 0
         self.clip_norm = clip_norm
         self.shards = shards
+        self.threads = threads
         self._workers = Workers(threads)
+        self._helpers = [Helper(model, self._flat) for _ in range(min(processes, shards) - 1)]
         self.rng = rng if getattr(model, "dropout", 0) > 0 else None
 
     @property
@@ -120,7 +132,8 @@ class Trainer:
             If the loss or a gradient is not finite. Nothing has been updated then.
         """
         before = None if self.rng is None else self.rng.bit_generator.state
-        with np.errstate(all="ignore"):  # what is not finite is looked for here
+        together = self.threads > 1 or self._helpers
+        with np.errstate(all="ignore"), one_thread() if together else contextlib.nullcontext():
             loss, gradients = self._loss_and_gradients(ids, targets)
             norm = global_norm(gradients)
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -156,10 +169,20 @@ class Trainer:
             after_step(self.step(*next(stream)))
 
     def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, dict[str, Any]]:
-        loss, gradients = shard_gradients(
-            self.model, self.params, ids, targets, self.shards, self._workers, self.rng
-        )
-        return loss, self._flat.packed(*gradients)
+        shards = cut(ids, targets, self.shards, self.rng)
+        # other processes know nothing of this one's contexts
+        helpers = [] if kernels_are_off() else self._helpers[: len(shards) - 1]
+        mine, *theirs = [shards[i :: len(helpers) + 1] for i in range(len(helpers) + 1)]
+        for helper, part in zip(helpers, theirs, strict=True):
+            helper.begin(self._params, part)
+        loss, nests = shard_gradients(self.model, self.params, mine, self._workers)
+        gradients = self._flat.packed(*nests)
+        for helper in helpers:
+            more_loss, more = helper.end()
+            loss = loss + more_loss
+            for key in gradients:
+                gradients[key] += more[key]
+        return loss, gradients
 
     def _rewind(self, generator_state: Any) -> None:
         if self.rng is not None:

@@ -1,0 +1,164 @@
+"""Processes: shards of a batch, computed by several interpreters at the same time.
+
+Threads of one interpreter wait for each other between two NumPy calls, which small models notice.
+Processes do not: each has the whole model, and reads the parameters from memory that all of them
+share; there it also writes its gradient. Batches and losses go through pipes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinylm.threads import ONE_THREAD
+from tinylm.training.flat import Flat
+from tinylm.training.shards import Shard, shard_gradients
+
+IN_MEMORY = "/dev/shm"
+"""Where Linux has files that are never written to a disk."""
+
+
+class Helper:
+    """One more process that computes gradients of a model.
+
+    Parameters
+    ----------
+    model : object with ``loss(params, ids, targets)``
+        One that can be pickled.
+    flat : Flat
+        How the parameters lie in memory.
+
+    Raises
+    ------
+    TypeError
+        If the model cannot be pickled.
+    """
+
+    def __init__(self, model: Any, flat: Flat) -> None:
+        try:
+            told = pickle.dumps((model, flat))
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise TypeError(
+                f"Trainer: processes above 1 need a model that can be pickled: {error}"
+            ) from None
+        folder = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
+        handle, name = tempfile.mkstemp(prefix="tinylm-", dir=folder)
+        os.close(handle)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from tinylm.training.processes import help_out; help_out()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**ONE_THREAD, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        self._stop = weakref.finalize(self, _stop, self._process, name)
+        self._params, self._gradient = _shared(name, flat, "w+")
+        self._busy = False
+        self._send((told, name))
+        self._answer()
+        with contextlib.suppress(OSError):  # it is open on both sides: Windows keeps the name
+            Path(name).unlink()
+
+    def begin(self, params: dict[str, Any], shards: list[Shard]) -> None:
+        """Have it compute the loss and gradient of these shards."""
+        if self._busy:  # what was begun before was interrupted
+            self._answer()
+        for key, x in params.items():
+            self._params[key][:] = x
+        self._send(shards)
+
+    def end(self) -> tuple[Any, dict[str, Any]]:
+        """Loss and packed gradient; the latter is overwritten by the next."""
+        return self._answer(), self._gradient
+
+    def _send(self, message: Any) -> None:
+        self._busy = True
+        try:
+            _tell(self._process.stdin, message)
+        except (OSError, ValueError):
+            raise self._gone() from None
+
+    def _answer(self) -> Any:
+        try:
+            failed, answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            raise self._gone() from None
+        self._busy = False
+        if failed:
+            raise answer
+        return answer
+
+    def _gone(self) -> ChildProcessError:
+        self._stop()
+        return ChildProcessError(
+            f"a process that computes gradients has ended, with exit code {self._process.wait()}"
+        )
+
+
+def _stop(process: subprocess.Popen[bytes], name: str) -> None:
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+            if pipe is not None:
+                pipe.close()
+    process.wait()
+    with contextlib.suppress(OSError):
+        Path(name).unlink()
+
+
+def _shared(name: str, flat: Flat, mode: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters and gradient in a file that several processes map into their memory."""
+    sizes = [(key, np.dtype(key.split()[-1]), size) for key, size in flat.sizes.items()]
+    total = sum(-(-size * dtype.itemsize // 64) * 64 for _, dtype, size in sizes)
+    memory = np.memmap(name, np.uint8, mode, shape=(2, max(total, 1)))
+    halves = []
+    for half in memory:
+        arrays, start = {}, 0
+        for key, dtype, size in sizes:
+            stop = start + size * dtype.itemsize
+            arrays[key] = np.asarray(half[start:stop]).view(dtype)
+            start = -(-stop // 64) * 64
+        halves.append(arrays)
+    return halves[0], halves[1]
+
+
+def help_out() -> None:
+    """What the other process does: compute, until nothing more comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides when it ends
+    come, go = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints is no answer
+    told, name = pickle.load(come)
+    try:
+        model, flat = pickle.loads(told)
+        packed, gradient = _shared(name, flat, "r+")
+    except Exception as error:  # noqa: BLE001
+        _tell(go, (True, error))
+        return
+    params = flat.unpacked(packed)
+    _tell(go, (False, None))
+    while True:
+        try:
+            shards = pickle.load(come)
+        except EOFError:
+            return
+        try:
+            with np.errstate(all="ignore"):
+                loss, gradients = shard_gradients(model, params, shards)
+            flat.pack(gradients, gradient)
+            answer = (False, loss)
+        except Exception as error:  # noqa: BLE001
+            answer = (True, error)
+        _tell(go, answer)
+
+
+def _tell(pipe: Any, message: Any) -> None:
+    pickle.dump(message, pipe)
+    pipe.flush()
