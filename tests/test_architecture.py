@@ -169,7 +169,7 @@ CONTRACT = {
     "layer_norm": "(x, gain, bias, eps=1e-05)",
     "rms_norm": "(x, gain, eps=1e-05)",
     "attention": "(Q, K, V, mask=None, causal=False, scale=None)",
-    "multi_head_attention": "(params, query, key, value, num_heads, mask=None, causal=False, turn=None)",
+    "multi_head_attention": "(params, query, key, value, num_heads, mask=None, causal=False, turn=None, past=None)",
     "cross_entropy": "(logits, targets, ignore_index=-100)",
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import tinylm as tl
+import tinylm.nn
 from tinylm.generation import next_token
 
 
@@ -111,3 +112,60 @@ def test_logits_that_are_not_numbers():
         for temperature in (0.0, 1.0):
             with pytest.raises(ValueError, match="logits are not finite"):
                 tl.generate(Fixed(np.array(logits)), None, [0], 1, temperature=temperature)
+
+
+MODELS = [
+    {"positions": "learned"},
+    {"positions": "rotary", "norm": "rms", "bias": False},
+    {"positions": "sinusoidal", "pre_norm": False, "tied": False},
+    {"positions": "none", "activation": "relu"},
+    {"num_layers": 0},
+]
+
+
+@pytest.mark.parametrize("options", MODELS, ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_logits_of_kept_keys_and_values_are_those_of_the_whole(rng, options, dtype):
+    sizes = {"vocab_size": 11, "context_length": 9, "d_model": 8, "num_heads": 2, "num_layers": 3}
+    model = tl.GPT(**{**sizes, **options})
+    params = model.init(rng, dtype)
+    ids = rng.integers(0, 11, (2, 3, 9))
+    whole = model(params, ids)
+    past, pieces, start = model.no_past(), [], 0
+    for stop in (1, 4, 5, 9) if past else ():
+        pieces.append(model(params, ids[..., start:stop], past=past))
+        start = stop
+    if past:
+        error = np.max(np.abs(np.concatenate(pieces, axis=-2) - whole))
+        assert error < (1e-6 if dtype == np.float32 else 1e-14)
+        with pytest.raises(ValueError, match="context_length = 9, 9 of which are past"):
+            model(params, ids[..., :1], past=past)
+
+    class Forgetful:
+        context_length = 9
+
+        def __call__(self, params, ids):
+            return model(params, ids)
+
+    for temperature in (0, 1.0):
+        with_past, without = (
+            tl.generate(m, params, ids[0, :, :2], 12, temperature, rng=np.random.default_rng(5))
+            for m in (model, Forgetful())
+        )
+        assert with_past.tolist() == without.tolist()
+
+
+def test_prompts_of_small_integers():
+    assert tl.generate(Fixed([0.0] * 300 + [9.0]), None, np.uint8([7]), 2, 0).tolist() == [
+        7,
+        300,
+        300,
+    ]
+    assert tl.generate(Fixed([0.0, 9.0]), None, np.uint64([1]), 1, 0).dtype == np.int64
+
+
+def test_a_past_has_an_end():
+    past = tl.nn.Past(3)
+    past.extended(np.ones((2, 2, 4)), np.ones((2, 2, 4)))
+    with pytest.raises(ValueError, match="Past: 4 positions: wanted at most 3"):
+        past.extended(np.ones((2, 2, 4)), np.ones((2, 2, 4)))

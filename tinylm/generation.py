@@ -25,7 +25,8 @@ def generate(
     Parameters
     ----------
     model : GPT
-        Or any object with a `context_length` and ``model(params, ids) -> logits``.
+        Or any object with a `context_length` and ``model(params, ids) -> logits``; if it has
+        `no_past`, what it computed for earlier tokens is kept as long as the context has room.
     params : nest
     prompt_ids : ndarray of int, shape (..., T)
         At least one token; the model sees the last `context_length` of them.
@@ -74,10 +75,21 @@ def generate(
         if not fits:
             raise ValueError(f"generate: {parameter}={value!r}: wanted {wanted}")
     rng = np.random.default_rng() if rng is None else rng
-    for _ in range(max_new_tokens):
-        logits = model(params, ids[..., -model.context_length :])[..., -1, :]
-        token = next_token(logits.astype(np.float64), temperature, top_k, top_p, rng)
-        ids = np.concatenate([ids, token[..., None]], axis=-1)
+    T, length = ids.shape[-1], model.context_length
+    ids = np.concatenate(
+        [ids, np.zeros((*ids.shape[:-1], max_new_tokens), int)], axis=-1, dtype=int
+    )
+    past = model.no_past() if hasattr(model, "no_past") else []
+    seen = 0
+    for t in range(T, T + max_new_tokens):
+        if past and t <= length:
+            logits = model(params, ids[..., seen:t], past=past)
+        else:  # the window moves, and with it every position in it
+            logits = model(params, ids[..., max(0, t - length) : t])
+        ids[..., t] = next_token(
+            logits[..., -1, :].astype(np.float64), temperature, top_k, top_p, rng
+        )
+        seen = t
     return ids
 
 

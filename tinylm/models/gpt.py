@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 
 from tinylm.autograd import Array, Nest, name
-from tinylm.nn import block, init_block, init_norm, normal, normalize, rotary, sinusoidal_encoding
+from tinylm.nn import (
+    Past,
+    block,
+    init_block,
+    init_norm,
+    normal,
+    normalize,
+    rotary,
+    sinusoidal_encoding,
+)
 from tinylm.ops import cross_entropy, dropout, embedding, gelu, linear, relu, silu
 
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
@@ -123,7 +132,17 @@ class GPT:
             params["head"] = normal(rng, C, V, dtype=dtype)
         return params
 
-    def __call__(self, params: Nest, ids: Any, rng: np.random.Generator | None = None) -> Array:
+    def no_past(self) -> list[Past]:
+        """For each layer an empty past, with room for the context."""
+        return [Past(self.context_length) for _ in range(self.num_layers)]
+
+    def __call__(
+        self,
+        params: Nest,
+        ids: Any,
+        rng: np.random.Generator | None = None,
+        past: list[Past] | None = None,
+    ) -> Array:
         """Logits of the next token at every position.
 
         Parameters
@@ -132,6 +151,8 @@ class GPT:
         ids : ndarray of int, shape (..., T)
         rng : numpy.random.Generator, optional
             Given while training: it draws the dropout.
+        past : list of Past, optional
+            What `no_past` gave and earlier calls have filled: the ids go on from there.
 
         Returns
         -------
@@ -143,10 +164,12 @@ class GPT:
             If there are more than `context_length` ids, or one is outside [0, V).
         """
         T = np.shape(ids)[-1] if np.ndim(ids) else 0
-        if not 0 < T <= self.context_length:
+        start = past[0].length if past else 0
+        if not 0 < T <= self.context_length - start:
             raise ValueError(
                 f"GPT: ids has shape {np.shape(ids)}: wanted (..., T) with "
                 f"1 <= T <= context_length = {self.context_length}"
+                f"{f', {start} of which are past' if start else ''}"
             )
 
         def drop(x: Array) -> Array:
@@ -154,13 +177,13 @@ class GPT:
 
         x = embedding(params["token_embedding"], ids)
         if self.positions == "learned":
-            x = x + params["position_embedding"][:T]
+            x = x + params["position_embedding"][start : start + T]
         elif self.positions == "sinusoidal":
-            encoding = sinusoidal_encoding(T, self.d_model).astype(x.dtype)
+            encoding = sinusoidal_encoding(start + T, self.d_model)[start:].astype(x.dtype)
             x = x * math.sqrt(self.d_model) + encoding
-        turn = functools.partial(rotary, positions=np.arange(T))
+        turn = functools.partial(rotary, positions=np.arange(start, start + T))
         x = name(drop(x), "residual")
-        for layer in params["blocks"]:
+        for i, layer in enumerate(params["blocks"]):
             x = block(
                 layer,
                 x,
@@ -170,6 +193,7 @@ class GPT:
                 pre_norm=self.pre_norm,
                 turn=turn if self.positions == "rotary" else None,
                 drop=drop,
+                past=past[i] if past else None,
             )
             x = name(x, "residual")
         if self.pre_norm:

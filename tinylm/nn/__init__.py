@@ -4,9 +4,11 @@ from tinylm.nn.block import block, init_block, init_norm, normalize
 from tinylm.nn.feed_forward import feed_forward, init_feed_forward
 from tinylm.nn.initializers import normal
 from tinylm.nn.multi_head import init_multi_head, multi_head_attention
+from tinylm.nn.past import Past
 from tinylm.nn.positional import rotary, sinusoidal_encoding
 
 __all__ = [
+    "Past",
     "block",
     "feed_forward",
     "init_block",

@@ -10,6 +10,7 @@ import numpy as np
 from tinylm.autograd import Array, Nest
 from tinylm.nn.feed_forward import feed_forward, init_feed_forward
 from tinylm.nn.multi_head import init_multi_head, multi_head_attention
+from tinylm.nn.past import Past
 from tinylm.ops import layer_norm, rms_norm
 
 
@@ -23,6 +24,7 @@ def block(
     pre_norm: bool = True,
     turn: Callable[[Array], Array] | None = None,
     drop: Callable[[Array], Array] = lambda x: x,
+    past: Past | None = None,
 ) -> Array:
     """One layer of self-attention and feed-forward.
 
@@ -37,7 +39,7 @@ def block(
     x : ndarray, shape (..., T, C)
     num_heads : int
     activation : callable
-    mask, causal, turn
+    mask, causal, turn, past
         As in `multi_head_attention`.
     pre_norm : bool
     drop : callable
@@ -57,9 +59,10 @@ def block(
     """
 
     def attend(x: Array) -> Array:
-        return drop(
-            multi_head_attention(params["attention"], x, x, x, num_heads, mask, causal, turn)
+        attended = multi_head_attention(
+            params["attention"], x, x, x, num_heads, mask, causal, turn, past
         )
+        return drop(attended)
 
     def think(x: Array) -> Array:
         return drop(feed_forward(params["feed_forward"], x, activation))

@@ -9,6 +9,7 @@ import numpy as np
 
 from tinylm.autograd import Array, Nest
 from tinylm.nn.initializers import normal
+from tinylm.nn.past import Past
 from tinylm.ops import attention, linear
 
 
@@ -21,6 +22,7 @@ def multi_head_attention(
     mask: Any = None,
     causal: bool = False,
     turn: Callable[[Array], Array] | None = None,
+    past: Past | None = None,
 ) -> Array:
     r"""Multi-head attention, ``Concat(head_1, ..., head_H) W_O``.
 
@@ -43,6 +45,8 @@ def multi_head_attention(
         Position t attends to positions s <= t only.
     turn : callable, optional
         Applied to the queries and keys of every head, shape (..., H, T, D): rotary positions.
+    past : Past, optional
+        Keys and values of earlier positions, which come before these, and to which these are added.
 
     Returns
     -------
@@ -87,6 +91,12 @@ def multi_head_attention(
         (Q,), (K,), (V,) = project(query, "Q"), project(key, "K"), project(value, "V")
     if turn is not None:
         Q, K = turn(Q), turn(K)
+    if past is not None:
+        K, V = past.extended(K, V)
+        T, S = Q.shape[-2], K.shape[-2]
+        if causal and T < S:
+            causal, earlier = False, np.tri(T, S, S - T, dtype=bool)
+            mask = earlier if mask is None else earlier & mask
     if mask is not None:
         mask = np.expand_dims(mask, -3)  # the axis of the heads
     heads = np.swapaxes(attention(Q, K, V, mask, causal), -2, -3)
