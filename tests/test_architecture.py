@@ -25,7 +25,17 @@ FLOORS = [
     ["__main__", "__init__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ENGINE = ["trees", "rules", "arraylike", "tracing", "vjp", "transforms", "derivatives", "fused"]
+ENGINE = [
+    "trees",
+    "rules",
+    "arraylike",
+    "tracing",
+    "vjp",
+    "transforms",
+    "derivatives",
+    "fused",
+    "recompute",
+]
 EXTRAS = {"hypothesis", "jax", "matplotlib", "mpmath", "threadpoolctl", "torch"}
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = {"tinylm." + ".".join(p.relative_to(ROOT).with_suffix("").parts) for p in FILES}

@@ -186,6 +186,7 @@ def _add_settings(parser: Parser) -> None:
     setting("post_norm", bool, "normalize after each sublayer instead of before")
     setting("untied", bool, "a head of its own instead of the token embedding")
     setting("dropout", SHARE, "dropout rate")
+    setting("recompute", bool, "compute each layer again on the way back: slower, in less memory")
     setting("batch", POSITIVE, "windows in a step")
     setting("steps", POSITIVE, "how many steps, instead of a budget")
     setting("optimizer", str, "adamw, or sgd with momentum", choices=["adamw", "sgd"])

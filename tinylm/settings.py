@@ -27,6 +27,7 @@ class Settings:
     post_norm: bool = False
     untied: bool = False
     dropout: float = 0.0
+    recompute: bool = False
     batch: int = 6
     steps: int = 2000
     optimizer: str = "adamw"
@@ -77,6 +78,7 @@ class Settings:
             pre_norm=not self.post_norm,
             tied=not self.untied,
             dropout=self.dropout,
+            recompute=self.recompute,
         )
 
     def build_optimizer(self) -> Optimizer:

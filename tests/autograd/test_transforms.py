@@ -426,3 +426,56 @@ def test_a_pullback_that_is_used_once_lets_go_of_its_record():
     with pytest.raises(RuntimeError, match=r"was called once\(\), and has let go"):
         pullback(np.ones(2))
     assert value.tolist() == [8.0, 8.0]
+
+
+def test_recompute_changes_the_memory_and_nothing_else(rng):
+    W, x = rng.standard_normal((2, 4, 4))
+
+    def f(params, x):
+        return np.tanh(x @ params["W"]) * params["b"][0]
+
+    def chain(f):
+        def composed(params, x):
+            for _ in range(3):
+                x = f(params, x)
+            return np.sum(x * x)
+
+        return composed
+
+    params = {"W": W, "b": [rng.standard_normal(4)]}
+    plain, again = (tl.value_and_grad(chain(g), (0, 1))(params, x) for g in (f, tl.recompute(f)))
+    assert plain[0] == again[0]
+    for a, b in zip(trees.leaves(plain[1]), trees.leaves(again[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-13)
+    tangents = (trees.map_leaves(np.ones_like, params), np.ones_like(x))
+    plain, again = (tl.hvp(chain(g), (params, x), tangents) for g in (f, tl.recompute(f)))
+    for a, b in zip(trees.leaves(plain), trees.leaves(again), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+    assert np.array_equal(tl.recompute(f)(params, x), f(params, x))
+    with tl.record() as seen:
+        tl.grad(tl.recompute(lambda x: np.sum(tl.name(x, "x"))))(x)
+    assert len(seen["x"]) == 1
+    with pytest.raises(ValueError, match="is not among its arguments: hand it in"):
+        tl.grad(lambda x: np.sum(tl.recompute(lambda y: x * y)(x)))(x)
+
+
+def test_recompute_keeps_less(rng):
+    def peak(f):
+        def chain(x):
+            for _ in range(8):
+                x = f(x)
+            return np.sum(x)
+
+        tracemalloc.start()
+        tl.grad(chain)(x)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    def f(x):
+        for _ in range(8):
+            x = np.tanh(x)
+        return x
+
+    x = rng.standard_normal(10_000)
+    assert peak(tl.recompute(f)) < peak(f) / 2

@@ -236,3 +236,18 @@ def test_calls_that_are_not_possible(rng):
         model(params, [[7]])
     with pytest.raises(dataclasses.FrozenInstanceError):
         model.d_model = 3
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_layers_computed_again_give_the_same_gradient(rng, rate):
+    sizes = {"vocab_size": 7, "context_length": 5, "d_model": 8, "num_heads": 2, "num_layers": 2}
+    ids, targets = rng.integers(0, 7, (2, 3, 5))
+    results = []
+    for recompute in (False, True):
+        model = tl.GPT(**sizes, dropout=rate, recompute=recompute, positions="rotary")
+        params = model.init(np.random.default_rng(0), np.float64)
+        loss = tl.value_and_grad(model.loss)
+        results.append(loss(params, ids, targets, rng=np.random.default_rng(1)))
+    assert results[0][0] == results[1][0]
+    for a, b in zip(*(trees.leaves(gradient) for _, gradient in results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-14)

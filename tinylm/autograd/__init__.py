@@ -2,6 +2,7 @@
 
 from tinylm.autograd.derivatives import derivative
 from tinylm.autograd.fused import Fused, formulas, fused, kernels_are_off, name, patch, record
+from tinylm.autograd.recompute import recompute
 from tinylm.autograd.rules import Array
 from tinylm.autograd.tracing import Tracer, stop_gradient, traceable
 from tinylm.autograd.transforms import grad, hvp, jacobian, jvp, value_and_grad
@@ -23,6 +24,7 @@ __all__ = [
     "kernels_are_off",
     "name",
     "patch",
+    "recompute",
     "record",
     "stop_gradient",
     "traceable",

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest, name
+from tinylm.autograd import Array, Nest, name, recompute
 from tinylm.nn import (
     Past,
     block,
@@ -59,6 +59,8 @@ class GPT:
         Whether the linear maps have biases.
     dropout : float
         Rate while training, on the embeddings and on what each sublayer adds.
+    recompute : bool
+        Whether a layer's activations are computed again on the way back instead of kept.
 
     Raises
     ------
@@ -90,6 +92,7 @@ class GPT:
     tied: bool = True
     bias: bool = True
     dropout: float = 0.0
+    recompute: bool = False
 
     def __post_init__(self) -> None:
         for size in ("vocab_size", "context_length", "d_model", "num_heads"):
@@ -172,34 +175,37 @@ class GPT:
                 f"{f', {start} of which are past' if start else ''}"
             )
 
-        def drop(x: Array) -> Array:
-            return x if rng is None else dropout(x, self.dropout, rng)
-
         x = embedding(params["token_embedding"], ids)
         if self.positions == "learned":
             x = x + params["position_embedding"][start : start + T]
         elif self.positions == "sinusoidal":
             encoding = sinusoidal_encoding(start + T, self.d_model)[start:].astype(x.dtype)
             x = x * math.sqrt(self.d_model) + encoding
-        turn = functools.partial(rotary, positions=np.arange(start, start + T))
-        x = name(drop(x), "residual")
+        x = name(x if rng is None else dropout(x, self.dropout, rng), "residual")
         for i, layer in enumerate(params["blocks"]):
-            x = block(
-                layer,
-                x,
-                self.num_heads,
-                ACTIVATIONS[self.activation],
-                causal=True,
-                pre_norm=self.pre_norm,
-                turn=turn if self.positions == "rotary" else None,
-                drop=drop,
-                past=past[i] if past else None,
-            )
-            x = name(x, "residual")
+            seed = None if rng is None else int(rng.integers(2**63))
+            run = functools.partial(self._layer, seed=seed, past=past[i] if past else None)
+            x = name((recompute(run) if self.recompute else run)(layer, x), "residual")
         if self.pre_norm:
             x = normalize(params["norm"], x)
         head = np.swapaxes(params["token_embedding"], 0, 1) if self.tied else params["head"]
         return name(linear(x, head), "logits")
+
+    def _layer(self, params: Nest, x: Array, seed: int | None, past: Past | None) -> Array:
+        start = past.length if past else 0
+        turn = functools.partial(rotary, positions=np.arange(start, start + x.shape[-2]))
+        rng = None if seed is None else np.random.default_rng(seed)
+        return block(
+            params,
+            x,
+            self.num_heads,
+            ACTIVATIONS[self.activation],
+            causal=True,
+            pre_norm=self.pre_norm,
+            turn=turn if self.positions == "rotary" else None,
+            drop=lambda x: x if rng is None else dropout(x, self.dropout, rng),
+            past=past,
+        )
 
     def loss(
         self, params: Nest, ids: Any, targets: Any, rng: np.random.Generator | None = None

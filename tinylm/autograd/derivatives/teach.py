@@ -95,7 +95,7 @@ class Composed(Rule):
             return self.composition(*args, **(y.kwargs or {}))
 
         _, pullback = vjp(of_parents, *(y.args[position] for position in positions))
-        for (_, parent), share in zip(y.parents, pullback(cotangent), strict=True):
+        for (_, parent), share in zip(y.parents, pullback.once(cotangent), strict=True):
             yield parent, share
 
 
