@@ -105,16 +105,24 @@ def next_token(
         raise ValueError("generate: the model's logits are not finite")
     if temperature == 0:
         return np.argmax(logits, axis=-1)
-    order = np.argsort(-logits, axis=-1, kind="stable")
-    below = np.take_along_axis(logits, order, axis=-1) - np.max(logits, axis=-1, keepdims=True)
+    top = np.max(logits, axis=-1, keepdims=True)
     with np.errstate(over="ignore"):  # a temperature of next to nothing
-        below /= temperature
+        below = (logits - top) / temperature
+    if top_k is None and top_p is None:
+        return _drawn(np.exp(below), rng)
+    order = np.argsort(-logits, axis=-1, kind="stable")
+    below = np.take_along_axis(below, order, axis=-1)
     if top_k is not None:
         below[..., top_k:] = -np.inf
     probabilities = softmax(below)
     if top_p is not None:  # a token stays if those before it have not reached top_p
         probabilities[np.cumsum(probabilities, axis=-1) - probabilities >= top_p] = 0
-    cumulative = np.cumsum(probabilities, axis=-1)
+    place = _drawn(probabilities, rng)
+    return np.take_along_axis(order, place[..., None], axis=-1)[..., 0]
+
+
+def _drawn(weights: Any, rng: np.random.Generator) -> Any:
+    """An index for each row of weights, drawn in proportion to them."""
+    cumulative = np.cumsum(weights, axis=-1)
     drawn = rng.random(cumulative.shape[:-1])[..., None] * cumulative[..., -1:]
-    place = np.sum(cumulative <= drawn, axis=-1, keepdims=True)
-    return np.take_along_axis(order, place, axis=-1)[..., 0]
+    return np.sum(cumulative <= drawn, axis=-1)

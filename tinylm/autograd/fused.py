@@ -159,6 +159,10 @@ def name(x: Array, label: str) -> Array:
 derivative(name)(lambda c, y, x, label: name(c, f"d_{label}"))
 
 
+class _Missing:
+    """What stands for an argument that was not given and has no default."""
+
+
 class Fused(Composed):
     """An op: a formula, and where it has one a kernel with its vjp.
 
@@ -173,13 +177,16 @@ class Fused(Composed):
         parameters = inspect.signature(formula).parameters
         self.parameters = list(parameters)
         self._places = {key: i for i, key in enumerate(parameters)}
-        self._rest = [p.default for p in parameters.values()]
+        self._rest = [
+            _Missing() if p.default is p.empty else p.default for p in parameters.values()
+        ]
         self.defaults = {
             key: p.default for key, p in parameters.items() if p.default is not p.empty
         }
         self.arrays = [
             i for i, p in enumerate(parameters.values()) if str(p.annotation).startswith("Array")
         ]
+        self.others = [i for i in range(len(parameters)) if i not in self.arrays]
         self.programs: list[Callable[..., Any]] = [formula]
         self._check: Callable[..., None] | None = None
         self._kernel: Callable[..., tuple[Any, Any]] | None = None
@@ -210,27 +217,30 @@ class Fused(Composed):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self._bound(args, kwargs)
+        values, tracers = bound.copy(), []
+        plain = self._kernel is not None and not _formulas_only.get()
+        for i in self.arrays:
+            x = bound[i]
+            if x is None:
+                continue
+            if type(x) is np.ndarray and x.dtype.kind == "f":
+                plain = plain and x.ndim > 0
+                continue
+            x = bound[i] = values[i] = _floats(x, self.parameters[i])
+            if type(x) is Tracer:
+                tracers.append((i, x))
+                x = values[i] = x.value
+                plain = plain and tracers[0][1].level == tracers[-1][1].level
+            plain = plain and _plain(x, 1)
         if self._check is not None:
             self._check(*bound)
-        values, tracers = bound, [(i, x) for i, x in enumerate(bound) if type(x) is Tracer]
-        if tracers:
-            values = list(bound)
-            for i, tracer in tracers:
-                values[i] = tracer.value
-        if self._kernel is None or _formulas_only.get() or not self._plain_call(values, tracers):
+        if not plain or (self.others and Tracer in [type(values[i]) for i in self.others]):
             return self.formula(*bound)
-        value, residuals = self._kernel(*values)
+        value, residuals = self._kernel(*values)  # type: ignore[misc]
         if not tracers:
             return value
         level = tracers[0][1].level
         return Tracer(value, level, self, tuple(tracers), tuple(values), {"residuals": residuals})
-
-    def _plain_call(self, values: list[Any], tracers: list[tuple[int, Tracer]]) -> bool:
-        """Whether a kernel applies: ordinary arrays, and at most one trace, in the arrays only."""
-        for i in self.arrays:
-            if values[i] is not None and not _plain(values[i], 1):
-                return False
-        return all(i in self.arrays and x.level == tracers[0][1].level for i, x in tracers)
 
     def pull(self, cotangent: Array, y: Any) -> Iterator[tuple[Any, Array]]:
         if self._vjp is None or not _plain(cotangent):
@@ -243,18 +253,15 @@ class Fused(Composed):
             yield parent, self.fitted(share, parent.value, self.parameters[i])
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-        """Every parameter's argument, in order, arrays as arrays of floats."""
+        """Every parameter's argument, in order."""
         bound = [*args, *self._rest[len(args) :]]
+        complete = len(bound) == len(self.parameters)
         for key, value in kwargs.items():
             place = self._places.get(key, -1)
-            if place < len(args):
-                inspect.signature(self.formula).bind(*args, **kwargs)  # raises, and says which
+            complete = complete and place >= len(args)
             bound[place] = value
-        if len(bound) != len(self.parameters) or any(x is inspect.Parameter.empty for x in bound):
-            inspect.signature(self.formula).bind(*args, **kwargs)
-        for i in self.arrays:
-            if bound[i] is not None:
-                bound[i] = _floats(bound[i], self.parameters[i])
+        if not complete or _Missing in map(type, bound):
+            inspect.signature(self.formula).bind(*args, **kwargs)  # raises, and says which
         return bound
 
 

@@ -94,9 +94,10 @@ def multi_head_attention(
     if past is not None:
         K, V = past.extended(K, V)
         T, S = Q.shape[-2], K.shape[-2]
-        if causal and T < S:
-            causal, earlier = False, np.tri(T, S, S - T, dtype=bool)
+        if causal and T > 1:
+            earlier = np.tri(T, S, S - T, dtype=bool)
             mask = earlier if mask is None else earlier & mask
+        causal = False  # which counts both from the start
     if mask is not None:
         mask = np.expand_dims(mask, -3)  # the axis of the heads
     heads = np.swapaxes(attention(Q, K, V, mask, causal), -2, -3)

@@ -145,7 +145,7 @@ def _(Q: Any, K: Any, V: Any, mask: Any, causal: bool, scale: float | None) -> t
     tiles, small, kept = _tiles(groups, T, S, causal), groups * T * S <= KEPT, []
     for queries, keys in tiles:
         scores = _tile_of_scores(Q, K, mask, causal, scale, queries, keys)
-        top = np.max(np.real(scores), axis=-1, keepdims=True, initial=np.finfo(scores.dtype).min)
+        top = np.max(scores.real, axis=-1, keepdims=True, initial=_lowest(scores.dtype))
         weights = _weights(scores, top)
         total = np.matmul(weights, np.ones((weights.shape[-1], 1), weights.dtype))
         np.maximum(total, 1, out=total)  # it is 0 where there is nothing to attend to
@@ -170,7 +170,7 @@ def _(residuals: Any, cotangent: Any) -> tuple[Any, Any, Any]:
             weights = _weights(scores, top)
         d_output = cotangent[..., queries, :] / total  # in the place of weights / total
         d_scores = np.matmul(d_output, np.swapaxes(V[..., keys, :], -1, -2))
-        d_scores -= np.einsum("...s,...s->...", d_scores, weights)[..., None] / total
+        d_scores -= np.vecdot(weights, d_scores)[..., None] / total
         d_scores *= weights
         d_scores *= scale
         np.matmul(d_scores, K[..., keys, :], out=d_Q[..., queries, :])
@@ -235,6 +235,12 @@ def _weights(scores: Any, top: Any) -> Any:
     """Before they are divided by their sum; written over the scores."""
     scores -= top
     return np.exp(scores, out=scores)
+
+
+@functools.cache
+def _lowest(dtype: Any) -> Any:
+    """The maximum of a row of nothing but -inf, so that it can be subtracted."""
+    return np.finfo(dtype).min
 
 
 @functools.lru_cache(maxsize=8)

@@ -166,7 +166,7 @@ def _row_means(x: Any, weights: Any = None) -> Any:
 
 def _row_mean(a: Any, b: Any) -> Any:
     """Mean of ``a * b`` over the last axis, kept, without an array of the products."""
-    return np.einsum("...i,...i->...", a, b)[..., None] / a.shape[-1]
+    return np.vecdot(a, b)[..., None] / a.shape[-1]
 
 
 def _column_sums(x: Any) -> Any:
