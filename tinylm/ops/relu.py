@@ -1,6 +1,8 @@
-"""Rectifiers without a kernel: the rectified linear unit and the sigmoid linear unit."""
+"""Rectifiers: the rectified linear unit and the sigmoid linear unit."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -70,3 +72,25 @@ def _kept_sigmoid(x: Array) -> Array:
 
 
 derivative(_kept_sigmoid)(lambda c, y, x: c * y * (1 - y))
+
+
+@silu.kernel
+def _(x: Any) -> tuple[Any, Any]:
+    e = np.abs(x)
+    np.negative(e, out=e)
+    np.exp(e, out=e)
+    share = np.where(x < 0, e, np.ones((), x.dtype))
+    e += 1
+    share /= e
+    y = x * share
+    return y, (share, y)
+
+
+@silu.vjp
+def _(residuals: Any, cotangent: Any) -> Any:
+    share, y = residuals
+    slope = 1 - share
+    slope *= y
+    slope += share
+    slope *= cotangent
+    return slope
