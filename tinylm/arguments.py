@@ -17,7 +17,7 @@ from tinylm.models.gpt import ACTIVATIONS, NORMS, POSITIONS
 from tinylm.oracle.cases import NUMBER_FORMATS
 from tinylm.oracle.vector_files import KINDS
 from tinylm.oracle.vectors import OPS
-from tinylm.settings import Settings
+from tinylm.settings import PRESETS, Settings
 from tinylm.version import __version__
 
 COMMANDS = "train, evaluate, sample or oracle"
@@ -149,6 +149,11 @@ def _train(commands: Any) -> Parser:
         help="choose sizes and steps that take so long: 90s, 2m (the default), 1h",
     )
     add(
+        "--preset",
+        choices=list(PRESETS),
+        help="sizes and steps of a known recipe, see docs/recipes.md; what other flags say counts more",
+    )
+    add(
         "--resume",
         action="store_true",
         help="go on with the run in --out, or the newest in runs/; begin it if there is none",
@@ -185,6 +190,7 @@ def _add_settings(parser: Parser) -> None:
     setting("norm", str, "normalization", choices=NORMS)
     setting("post_norm", bool, "normalize after each sublayer instead of before")
     setting("untied", bool, "a head of its own instead of the token embedding")
+    setting("no_bias", bool, "linear maps without biases")
     setting("dropout", SHARE, "dropout rate")
     setting("recompute", bool, "compute each layer again on the way back: slower, in less memory")
     setting("batch", POSITIVE, "windows in a step")
@@ -280,8 +286,10 @@ def _settings(parser: Parser, arguments: argparse.Namespace) -> tuple[Settings, 
     """The settings that the arguments ask for, and which of them were given."""
     names = [field.name for field in dataclasses.fields(Settings)]
     given = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    if arguments.steps and arguments.budget:
-        parser.error("--steps and --budget: give one of them")
+    for other in ("steps", "preset"):
+        if arguments.budget and getattr(arguments, other):
+            parser.error(f"--{other} and --budget: give one of them")
+    given = {**PRESETS.get(arguments.preset, {}), **given}
     if "data" in given and os.path.exists(given["data"]):  # noqa: PTH110  # never raises
         given["data"] = str(Path(given["data"]).resolve())  # so that it is found from elsewhere
     settings = Settings(**given)

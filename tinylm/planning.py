@@ -16,7 +16,7 @@ LARGER: list[tuple[float, dict[str, Any]]] = [
 """(seconds from which on they are better than what stands before them, sizes), on a machine that
 makes a step of the default sizes in REFERENCE_SECONDS: see docs/decisions/0005-budget.md."""
 
-REFERENCE_SECONDS = 0.018
+REFERENCE_SECONDS = 0.032
 TRAINING_SHARE = 0.88
 """Of the time, what is left for steps by the evaluations, the samples and the rival."""
 

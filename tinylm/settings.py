@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tinylm.models import GPT
 from tinylm.training import SGD, AdamW, Optimizer, matrices_only, warmup_cosine
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "laptop": {
+        "data": "tinyshakespeare", "layers": 4, "heads": 4, "d_model": 128, "context": 64,
+        "batch": 12, "steps": 1300,
+    },
+}  # fmt: skip
+"""What `train --preset` stands for: docs/recipes.md has what they reach."""
 
 
 @dataclass
@@ -26,6 +35,7 @@ class Settings:
     norm: str = "layer"
     post_norm: bool = False
     untied: bool = False
+    no_bias: bool = False
     dropout: float = 0.0
     recompute: bool = False
     batch: int = 6
@@ -77,6 +87,7 @@ class Settings:
             norm=self.norm,
             pre_norm=not self.post_norm,
             tied=not self.untied,
+            bias=not self.no_bias,
             dropout=self.dropout,
             recompute=self.recompute,
         )

@@ -12,7 +12,9 @@ import pytest
 
 import tinylm as tl
 from tinylm import cli, files, report
+from tinylm.arguments import parse
 from tinylm.run import CHECKPOINT, Corpus, Run, load_model
+from tinylm.settings import Settings
 
 SMALL = [
     "--layers", "1", "--heads", "2", "--d-model", "16", "--context", "16", "--batch", "4",
@@ -163,6 +165,7 @@ def test_a_terminal_sees_a_moving_line(text_file, tmp_path, monkeypatch, capsys)
         ("train --optimizer adam", "argument --optimizer: invalid choice: 'adam'"),
         ("train --positions relative", "argument --positions: invalid choice"),
         ("train --d-model 130", "GPT: d_model=130: wanted a multiple of num_heads=4"),
+        ("train --preset laptop --budget 1m", "--preset and --budget: give one of them"),
         ("train --positions rotary --d-model 12", "wanted an even d_model / num_heads"),
         ("train --steps 5 --budget 1m", "--steps and --budget: give one of them"),
         ("evaluate", "the following arguments are required: RUN"),
@@ -499,3 +502,11 @@ def test_a_terminal_without_the_letters(tmp_path):
 def test_no_output_at_all(run_main, trained, monkeypatch):
     monkeypatch.setattr(sys, "stdout", None)
     assert cli.main(["sample", str(trained), "--tokens", "3"]) == 0
+
+
+def test_a_preset_is_settings_that_flags_can_change():
+    asked = parse(["train", "--preset", "laptop", "--steps", "9", "--data", "python-docs"])
+    assert asked.settings == Settings(
+        data="python-docs", layers=4, heads=4, d_model=128, context=64, batch=12, steps=9
+    )
+    assert {"data", "layers", "steps"} <= asked.given

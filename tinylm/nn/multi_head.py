@@ -71,19 +71,22 @@ def multi_head_attention(
                 f"multi_head_attention: {argument} has shape {np.shape(x)}: wanted two axes or more"
             )
 
+    def heads(y: Array) -> Array:
+        *leading, length, width = y.shape
+        if num_heads < 1 or width % num_heads:
+            raise ValueError(
+                f"multi_head_attention: {num_heads} heads do not divide {width} features evenly"
+            )
+        y = np.reshape(y, (*leading, length, num_heads, width // num_heads))
+        return np.swapaxes(y, -2, -3)
+
     def project(x: Array, kinds: str) -> list[Array]:
         """One product for projections of the same `x`: their matrices stand side by side."""
         W, b = ([params.get(f"{letter}_{kind}") for kind in kinds] for letter in "Wb")
         y = linear(x, _side_by_side(W), None if b[0] is None else _side_by_side(b))
-        *leading, length, width = y.shape
-        C = width // len(kinds)
-        if num_heads < 1 or C % num_heads:
-            raise ValueError(
-                f"multi_head_attention: {num_heads} heads do not divide {C} features evenly"
-            )
-        heads = np.reshape(y, (*leading, length, len(kinds) * num_heads, C // num_heads))
-        heads = np.swapaxes(heads, -2, -3)
-        return [heads] if len(kinds) == 1 else np.split(heads, len(kinds), axis=-3)
+        return [
+            heads(part) for part in ([y] if len(kinds) == 1 else np.split(y, len(kinds), axis=-1))
+        ]
 
     if query is key and key is value:
         Q, K, V = project(query, "QKV")
@@ -100,9 +103,9 @@ def multi_head_attention(
         causal = False  # which counts both from the start
     if mask is not None:
         mask = np.expand_dims(mask, -3)  # the axis of the heads
-    heads = np.swapaxes(attention(Q, K, V, mask, causal), -2, -3)
-    *leading, H, D = np.shape(heads)
-    return linear(np.reshape(heads, (*leading, H * D)), params["W_O"], params.get("b_O"))
+    attended = np.swapaxes(attention(Q, K, V, mask, causal), -2, -3)
+    *leading, H, D = attended.shape
+    return linear(np.reshape(attended, (*leading, H * D)), params["W_O"], params.get("b_O"))
 
 
 def _side_by_side(matrices: list[Array]) -> Array:
