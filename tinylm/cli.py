@@ -102,6 +102,9 @@ def _to_the_end(run: Run, folder: Path) -> None:
                 f"saved. Go on with: tinylm train --resume --out {shlex.quote(str(folder))}"
             )
         raise
+    except ChildProcessError as error:
+        status.clear()
+        raise ChildProcessError(f"{error}{_what_stays(folder)}") from None
     except OSError as error:
         status.clear()
         why = error.strerror or error

@@ -2,6 +2,7 @@
 
 import gc
 import math
+import os
 import resource
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import tinylm as tl
 from tinylm.autograd import trees
-from tinylm.training import NonFiniteError
+from tinylm.training import NonFiniteError, processes
 from tinylm.training.shards import cut, shard_gradients
 from tinylm.training.workers import ALONE, Workers
 
@@ -311,3 +312,22 @@ def test_models_for_processes_can_be_pickled(rng):
 
     with pytest.raises(TypeError, match="processes above 1 need a model that can be pickled"):
         tl.Trainer(Local(), {"a": np.ones(2)}, tl.SGD(0.1), shards=2, processes=2)
+
+
+def test_without_room_in_memory_the_file_is_elsewhere(monkeypatch, tmp_path, rng):
+    made = []
+
+    def full(handle, start, size):
+        made.append(size)
+        if len(made) == 1:
+            raise OSError(28, "No space left on device")
+        os.truncate(handle, size)
+
+    monkeypatch.setattr(processes, "IN_MEMORY", str(tmp_path))
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    model, params = make(rng, np.float32)
+    ids, targets = batch(rng, 4)
+    trainer = tl.Trainer(model, params, tl.SGD(0.1), shards=2, processes=2)
+    assert math.isfinite(trainer.step(ids, targets))
+    assert len(made) == 2
+    assert list(tmp_path.iterdir()) == []

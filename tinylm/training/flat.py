@@ -46,18 +46,19 @@ class Flat:
 
     def __init__(self, like: Nest, group: Callable[[str, Any], str]) -> None:
         self.sizes: dict[str, int] = {}
+        self.dtypes: dict[str, np.dtype[Any]] = {}
 
         def place(path: str, x: Any) -> _Place:
             key = f"{group(path, x)} {x.dtype}"
             start = self.sizes.get(key, 0)
-            self.sizes[key] = start + x.size
+            self.sizes[key], self.dtypes[key] = start + x.size, x.dtype
             return _Place(key, start, x.shape, x.size)
 
         self._places = trees.map_paths(place, like)
 
     def packed(self, *nests: Nest) -> dict[str, Any]:
         """The sum of nests, in long arrays of its own."""
-        packed = {key: np.empty(size, key.split()[-1]) for key, size in self.sizes.items()}
+        packed = {key: np.empty(size, self.dtypes[key]) for key, size in self.sizes.items()}
         self.pack(nests, packed)
         return packed
 

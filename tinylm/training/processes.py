@@ -51,17 +51,16 @@ class Helper:
             raise TypeError(
                 f"Trainer: processes above 1 need a model that can be pickled: {error}"
             ) from None
-        folder = IN_MEMORY if os.access(IN_MEMORY, os.W_OK) else None
-        handle, name = tempfile.mkstemp(prefix="tinylm-", dir=folder)
-        os.close(handle)
+        name = _file(2 * sum(_spans(flat).values()))
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from tinylm.training.processes import help_out; help_out()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # a Ctrl-C is for who started it
             env={**ONE_THREAD, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         self._stop = weakref.finalize(self, _stop, self._process, name)
-        self._params, self._gradient = _shared(name, flat, "w+")
+        self._params, self._gradient = _shared(name, flat)
         self._busy = False
         self._send((told, name))
         self._answer()
@@ -70,8 +69,8 @@ class Helper:
 
     def begin(self, params: dict[str, Any], shards: list[Shard]) -> None:
         """Have it compute the loss and gradient of these shards."""
-        if self._busy:  # what was begun before was interrupted
-            self._answer()
+        if self._busy:  # nobody came for the last answer
+            self._received()
         for key, x in params.items():
             self._params[key][:] = x
         self._send(shards)
@@ -88,14 +87,18 @@ class Helper:
             raise self._gone() from None
 
     def _answer(self) -> Any:
-        try:
-            failed, answer = pickle.load(self._process.stdout)  # type: ignore[arg-type]
-        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
-            raise self._gone() from None
-        self._busy = False
+        failed, answer = self._received()
         if failed:
             raise answer
         return answer
+
+    def _received(self) -> tuple[bool, Any]:
+        try:
+            message: tuple[bool, Any] = pickle.load(self._process.stdout)  # type: ignore[arg-type]
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            raise self._gone() from None
+        self._busy = False
+        return message
 
     def _gone(self) -> ChildProcessError:
         self._stop()
@@ -114,31 +117,61 @@ def _stop(process: subprocess.Popen[bytes], name: str) -> None:
         Path(name).unlink()
 
 
-def _shared(name: str, flat: Flat, mode: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _file(size: int) -> str:
+    """A new file of so many bytes, in memory if there is room for it."""
+    if os.access(IN_MEMORY, os.W_OK):
+        with contextlib.suppress(OSError):
+            return _file_in(IN_MEMORY, size)
+    return _file_in(None, size)
+
+
+def _file_in(folder: str | None, size: int) -> str:
+    handle, name = tempfile.mkstemp(prefix="tinylm-", dir=folder)
+    try:
+        if hasattr(os, "posix_fallocate"):  # an error now, not a crash when it is written to
+            os.posix_fallocate(handle, 0, size)
+        else:
+            os.truncate(handle, size)
+    except OSError:
+        Path(name).unlink()
+        raise
+    finally:
+        os.close(handle)
+    return name
+
+
+def _spans(flat: Flat) -> dict[str, int]:
+    """Bytes that each long array takes: whole cache lines."""
+    return {
+        key: -(-max(1, size * flat.dtypes[key].itemsize) // 64) * 64
+        for key, size in flat.sizes.items()
+    }
+
+
+def _shared(name: str, flat: Flat) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and gradient in a file that several processes map into their memory."""
-    sizes = [(key, np.dtype(key.split()[-1]), size) for key, size in flat.sizes.items()]
-    total = sum(-(-size * dtype.itemsize // 64) * 64 for _, dtype, size in sizes)
-    memory = np.memmap(name, np.uint8, mode, shape=(2, max(total, 1)))
-    halves = []
-    for half in memory:
-        arrays, start = {}, 0
-        for key, dtype, size in sizes:
-            stop = start + size * dtype.itemsize
-            arrays[key] = np.asarray(half[start:stop]).view(dtype)
-            start = -(-stop // 64) * 64
-        halves.append(arrays)
-    return halves[0], halves[1]
+    spans = _spans(flat)
+    memory = np.memmap(name, np.uint8, "r+", shape=(2, sum(spans.values())))
+
+    def arrays(half: Any) -> dict[str, Any]:
+        parts = np.split(np.asarray(half), np.cumsum(list(spans.values()))[:-1])
+        return {
+            key: part[: size * flat.dtypes[key].itemsize].view(flat.dtypes[key])
+            for (key, size), part in zip(flat.sizes.items(), parts, strict=True)
+        }
+
+    return arrays(memory[0]), arrays(memory[1])
 
 
 def help_out() -> None:
     """What the other process does: compute, until nothing more comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it decides when it ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     come, go = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints is no answer
     told, name = pickle.load(come)
     try:
         model, flat = pickle.loads(told)
-        packed, gradient = _shared(name, flat, "r+")
+        packed, gradient = _shared(name, flat)
     except Exception as error:  # noqa: BLE001
         _tell(go, (True, error))
         return
