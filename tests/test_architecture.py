@@ -13,7 +13,7 @@ import tinylm as tl
 
 ROOT = Path(tl.__file__).parent
 FLOORS = [
-    ["version", "files", "threads", "autograd"],
+    ["version", "files", "threads", "workers", "autograd"],
     ["ops", "checkpoint"],
     ["nn", "text", "oracle"],
     ["models"],
@@ -184,7 +184,7 @@ CONTRACT = {
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",
     "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1)",
-    "perplexity": "(model, params, ids, stride=None, batch_size=32)",
+    "perplexity": "(model, params, ids, stride=None, batch_size=32, threads=1)",
     "accuracy": "(predicted, actual)",
     "precision": "(predicted, actual, average='macro')",
     "recall": "(predicted, actual, average='macro')",

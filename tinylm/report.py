@@ -14,6 +14,7 @@ from tinylm.evaluation import NGram, perplexity
 from tinylm.files import write_atomically
 from tinylm.generation import generate
 from tinylm.run import Corpus, Run
+from tinylm.threads import cores
 from tinylm.version import __version__
 
 RIVALS = (1, 2, 3, 4, 5, 7)
@@ -114,10 +115,11 @@ def table(
     rival = NGram(corpus.training, max(orders), model.vocab_size)
     rows = [(f"{n}-gram, Kneser-Ney", rival.perplexity(ids, n)) for n in orders]
     context = model.context_length
-    rows.append((f"GPT, windows of {context}", perplexity(model, params, ids)))
+    rows.append((f"GPT, windows of {context}", perplexity(model, params, ids, threads=cores())))
     if context > 1:
         half = context - context // 2
-        rows.append((f"GPT, {half} or more before", perplexity(model, params, ids, context // 2)))
+        measured = perplexity(model, params, ids, context // 2, threads=cores())
+        rows.append((f"GPT, {half} or more before", measured))
     lines = [
         f"On {predicted:,} characters of {what}, {rows[0][1].tokens:,} tokens{shortened}:",
         "",

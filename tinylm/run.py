@@ -36,6 +36,7 @@ from tinylm.text import (
     load_tokenizer,
     split,
 )
+from tinylm.threads import cores
 from tinylm.training import NonFiniteError, Trainer, first_not_finite
 
 FORMAT = "tinylm run 1"
@@ -253,7 +254,7 @@ class Run:
 
         def measured() -> float:
             ids = self.corpus.validation[:limit]
-            return perplexity(self.model, self.trainer.params, ids).nll
+            return perplexity(self.model, self.trainer.params, ids, threads=cores()).nll
 
         with np.errstate(all="ignore"):  # what is not finite is looked for here
             loss = measured()

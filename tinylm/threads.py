@@ -32,6 +32,11 @@ def one_thread() -> contextlib.AbstractContextManager[Any]:
     return limited
 
 
+def cores() -> int:
+    """Threads worth having where the result does not depend on them."""
+    return min(4, os.cpu_count() or 1)
+
+
 @functools.cache
 def _controller() -> Any:
     try:

@@ -48,8 +48,10 @@ def ours(what, L, H, C, T, B, V):
     params = model.init(rng)
     ids = rng.integers(0, V, (B, T + 1))
     if what == "step":
+        # processes for small models, which threads hold up; threads for large ones: less memory
+        side_by_side = {"processes" if C <= 256 else "threads": 2}
         trainer = tl.Trainer(
-            model, params, tl.AdamW(1e-3), clip_norm=1.0, shards=2, processes=2, rng=rng
+            model, params, tl.AdamW(1e-3), clip_norm=1.0, shards=2, rng=rng, **side_by_side
         )
         return lambda: trainer.step(ids[:, :-1], ids[:, 1:])
     if what == "forward":

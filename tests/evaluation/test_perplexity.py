@@ -96,3 +96,13 @@ def test_uniform_and_certain_models():
 def test_impossible_measures(ids, stride, message):
     with pytest.raises(ValueError, match=f"perplexity: {message}"):
         tl.perplexity(Bigram(4), None, np.array(ids), stride)
+
+
+def test_threads_change_nothing(rng):
+    model = tl.GPT(vocab_size=5, context_length=6, d_model=8, num_heads=2, num_layers=1)
+    params, ids = model.init(rng), rng.integers(0, 5, 200)
+    measured = {tl.perplexity(model, params, ids, 3, 4, threads) for threads in (1, 2, 3)}
+    assert len(measured) == 1
+    with tl.record() as seen:
+        assert tl.perplexity(model, params, ids, 3, 4, 2).nll == pytest.approx(measured.pop().nll)
+    assert len(seen["logits"]) == 18

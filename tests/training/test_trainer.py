@@ -14,7 +14,7 @@ import tinylm as tl
 from tinylm.autograd import trees
 from tinylm.training import NonFiniteError, processes
 from tinylm.training.shards import cut, shard_gradients
-from tinylm.training.workers import ALONE, Workers
+from tinylm.workers import ALONE, Workers
 
 MODEL = tl.GPT(vocab_size=7, context_length=5, d_model=6, num_heads=2, num_layers=2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Nest
+from tinylm.autograd import Nest, kernels_are_off
 from tinylm.ops import IGNORED, cross_entropy
+from tinylm.threads import one_thread
+from tinylm.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,12 @@ class Perplexity:
 
 
 def perplexity(
-    model: Any, params: Nest, ids: Any, stride: int | None = None, batch_size: int = 32
+    model: Any,
+    params: Nest,
+    ids: Any,
+    stride: int | None = None,
+    batch_size: int = 32,
+    threads: int = 1,
 ) -> Perplexity:
     """Perplexity of a whole text, every token but the first predicted exactly once.
 
@@ -67,6 +75,8 @@ def perplexity(
         From 1 to the context length; the context length if not given.
     batch_size : int
         Windows computed together.
+    threads : int
+        So many batches of windows are computed at the same time.
 
     Returns
     -------
@@ -94,12 +104,19 @@ def perplexity(
     if not 1 <= stride <= length:
         raise ValueError(f"perplexity: {stride=}: wanted 1 <= stride <= {length}")
     inputs, targets = ids[:-1], ids[1:]
-    total = 0.0
-    for starts, width, scored_from in _windows(targets.size, length, stride, batch_size):
+
+    def of_batch(batch: tuple[Any, int, Any]) -> float:
+        starts, width, scored_from = batch
         positions = starts[:, None] + np.arange(width)
         wanted = np.where(positions >= scored_from[:, None], targets[positions], IGNORED)
         mean = cross_entropy(model(params, inputs[positions]), wanted, IGNORED)
-        total += float(mean) * np.count_nonzero(wanted != IGNORED)
+        return float(mean) * np.count_nonzero(wanted != IGNORED)
+
+    if kernels_are_off():  # names are recorded in order
+        threads = 1
+    batches = _windows(targets.size, length, stride, batch_size)
+    with one_thread() if threads > 1 else contextlib.nullcontext():
+        total = math.fsum(Workers(threads).map(of_batch, batches))
     return Perplexity(total / targets.size, targets.size)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from tinylm.autograd import Nest, trees
 from tinylm.training.schedules import Schedule
-from tinylm.training.workers import ALONE, Workers
+from tinylm.workers import ALONE, Workers
 
 PIECE = 1 << 16
 """Numbers that are updated together: few enough to stay in the cache, and worth the calls."""

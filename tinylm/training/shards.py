@@ -1,7 +1,7 @@
 """Shards: the gradient of a batch as the sum of the gradients of its parts.
 
 One after the other they are gradient accumulation (less memory); side by side they are threads
-(`tinylm.training.workers`) or processes (`tinylm.training.processes`).
+(`tinylm.workers`) or processes (`tinylm.training.processes`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from tinylm.autograd import Nest, value_and_grad
 from tinylm.ops import IGNORED
-from tinylm.training.workers import ALONE, Workers
+from tinylm.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from tinylm.training.memory import reuse_freed_memory
 from tinylm.training.optimizers import PIECE, Optimizer
 from tinylm.training.processes import Helper
 from tinylm.training.shards import cut, shard_gradients
-from tinylm.training.workers import Workers
+from tinylm.workers import Workers
 
 
 class NonFiniteError(ArithmeticError):

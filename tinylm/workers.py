@@ -8,6 +8,7 @@ does not depend on how many threads there are.
 from __future__ import annotations
 
 import contextvars
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -22,7 +23,7 @@ class Workers:
 
     Examples
     --------
-    >>> from tinylm.training.workers import Workers
+    >>> from tinylm.workers import Workers
     >>> Workers(threads=2).map(abs, [-1, 2, -3])
     [1, 2, 3]
     """
@@ -36,8 +37,15 @@ class Workers:
         tasks = list(tasks)
         shares = [tasks[i :: self.threads] for i in range(min(self.threads, len(tasks)))]
 
+        stopped = threading.Event()
+
         def done(share: list[Any]) -> list[Any]:
-            return [function(task) for task in share]
+            results = []
+            for task in share:
+                if stopped.is_set():
+                    break
+                results.append(function(task))
+            return results
 
         if self._pool is None or len(shares) < 2:
             return done(tasks)
@@ -46,6 +54,9 @@ class Workers:
         ]
         try:
             mine = done(shares[0])
+        except BaseException:
+            stopped.set()
+            raise
         finally:
             wait(jobs)
         results: list[Any] = [None] * len(tasks)
