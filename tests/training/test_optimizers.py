@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinylm as tl
-from tinylm.training import clip_by_global_norm, matrices_only, warmup_cosine
+from tinylm.autograd import trees
+from tinylm.training import clip_by_global_norm, matrices_only, optimizers, warmup_cosine
 from tinylm.training.trainer import global_norm
+from tinylm.workers import Workers
 
 
 def trajectory(optimizer, p, gradients):
@@ -140,3 +142,31 @@ def test_clipping(rng):
     huge = {"a": np.full(4, 1e30, np.float32)}
     assert global_norm(huge) == pytest.approx(2e30), "summed in float64: no overflow"
     assert global_norm(clip_by_global_norm(huge, 1.0)) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        tl.SGD(0.1),
+        tl.SGD(0.1, momentum=0.9, weight_decay=0.2),
+        tl.SGD(0.1, momentum=0.9, nesterov=True),
+        tl.AdamW(0.1, betas=(0.8, 0.95), eps=1e-3, weight_decay=0.2),
+    ],
+    ids=lambda optimizer: type(optimizer).__name__,
+)
+def test_the_kernel_is_the_formula_in_pieces_and_threads(rng, monkeypatch, optimizer):
+    monkeypatch.setattr(optimizers, "PIECE", 4)
+    params = {"W": rng.standard_normal((3, 5)), "b": rng.standard_normal(4), "s": np.array(2.0)}
+    gradients = trees.map_leaves(lambda p: rng.standard_normal(p.shape), params)
+    state = {
+        name: trees.map_leaves(lambda p: rng.random(p.shape), nest)
+        for name, nest in optimizer.init(params).items()
+    }
+    after, state_after = optimizer.update(params, gradients, state, 3, Workers(2))
+    for path, p in trees.paths(params):
+        leaves = [dict(trees.paths(nest))[path] for nest in (gradients, params, *state.values())]
+        expected = optimizer.formula(3, optimizer.weight_decay, *leaves)
+        got = [dict(trees.paths(nest))[path] for nest in (after, *state_after.values())]
+        for a, b in zip(got, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-13)
+            assert a.shape == p.shape

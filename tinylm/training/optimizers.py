@@ -54,10 +54,12 @@ class Optimizer(ABC):
         """The state before the first update."""
 
     @abstractmethod
-    def move(
-        self, step: int, decay: float, now: list[Any], gradient: Any, after: list[Any]
-    ) -> None:
-        """Write what a parameter and its state become: now (p, *state) -> after, number by number."""
+    def formula(self, step: int, decay: float, g: Any, p: Any, *state: Any) -> tuple[Any, ...]:
+        """What a parameter p and its state become, given its gradient g."""
+
+    @abstractmethod
+    def kernel(self, step: int, decay: float, g: Any, now: list[Any], after: list[Any]) -> None:
+        """The same, written into arrays: now (p, *state) -> after."""
 
     def update(
         self,
@@ -68,20 +70,29 @@ class Optimizer(ABC):
         workers: Workers = ALONE,
     ) -> tuple[Nest, dict[str, Nest]]:
         """Parameters and state after one update; `step` counts the updates made before it."""
-        now = [params, *state.values()]
-        after = [trees.map_leaves(lambda x: np.empty(x.shape, x.dtype), nest) for nest in now]
+        updated: list[Any] = []
         pieces: list[Any] = []
 
-        def cut(path: str, p: Any, gradient: Any, *both: Any) -> None:
-            decay = self.weight_decay if self.decayed(path, p) else 0.0
-            flat = [x.reshape(-1) for x in (gradient, p, *both)]
-            for i in range(0, p.size, PIECE):
-                g, *rest = [x[i : i + PIECE] for x in flat]
-                pieces.append((step, decay, rest[: len(now)], g, rest[len(now) :]))
+        def begin(path: str, p: Any, g: Any, *others: Any) -> int:
+            decay, now = self.weight_decay if self.decayed(path, p) else 0.0, [p, *others]
+            if all(type(x) is np.ndarray and x.dtype.kind == "f" for x in (g, *now)):
+                after = [np.empty(x.shape, x.dtype) for x in now]
+                flat, count = [x.reshape(-1) for x in (g, *now, *after)], 1 + len(now)
+                for i in range(0, p.size, PIECE):
+                    cut = [x[i : i + PIECE] for x in flat]
+                    pieces.append((step, decay, cut[0], cut[1:count], cut[count:]))
+                updated.append(after)
+            else:  # of another arithmetic
+                updated.append(self.formula(step, decay, g, *now))
+            return len(updated) - 1
 
-        trees.map_paths(cut, params, gradients, *now[1:], *after)
-        workers.map(lambda piece: self.move(*piece), pieces)
-        return after[0], dict(zip(state, after[1:], strict=True))
+        places = trees.map_paths(begin, params, gradients, *state.values())
+        workers.map(lambda piece: self.kernel(*piece), pieces)
+        first, *others = (
+            trees.map_leaves(lambda place, i=i: updated[place][i], places)
+            for i in range(1 + len(state))
+        )
+        return first, dict(zip(state, others, strict=True))
 
     def rate(self, step: int) -> float:
         """The learning rate of the update after `step` updates."""
@@ -138,17 +149,22 @@ class SGD(Optimizer):
     def init(self, params: Nest) -> dict[str, Nest]:
         return {"momentum": trees.map_leaves(np.zeros_like, params)} if self.momentum else {}
 
-    def move(
-        self, step: int, decay: float, now: list[Any], gradient: Any, after: list[Any]
-    ) -> None:
-        lr, (p, *state), (p_after, *state_after) = self.rate(step), now, after
-        g = gradient + decay * p if decay else gradient
-        if state:
-            m = np.multiply(state[0], self.momentum, out=state_after[0])
+    def formula(self, step: int, decay: float, g: Any, p: Any, *state: Any) -> tuple[Any, ...]:
+        lr = self.rate(step)
+        g = g + decay * p if decay else g
+        if not state:
+            return (p - lr * g,)
+        m = self.momentum * state[0] + g
+        return p - lr * (g + self.momentum * m if self.nesterov else m), m
+
+    def kernel(self, step: int, decay: float, g: Any, now: list[Any], after: list[Any]) -> None:
+        g = g + decay * now[0] if decay else g
+        if len(now) > 1:
+            m = np.multiply(now[1], self.momentum, out=after[1])
             m += g
             g = g + self.momentum * m if self.nesterov else m
-        np.multiply(g, -lr, out=p_after)
-        p_after += p
+        np.multiply(g, -self.rate(step), out=after[0])
+        after[0] += now[0]
 
 
 @dataclass(frozen=True)
@@ -201,24 +217,28 @@ class AdamW(Optimizer):
             "v": trees.map_leaves(np.zeros_like, params),
         }
 
-    def move(
-        self, step: int, decay: float, now: list[Any], gradient: Any, after: list[Any]
-    ) -> None:
-        lr, (b1, b2), (p, m, v), (p_after, m_after, v_after) = (
-            self.rate(step), self.betas, now, after,
-        )  # fmt: skip
+    def formula(self, step: int, decay: float, g: Any, p: Any, *state: Any) -> tuple[Any, ...]:
+        lr, (b1, b2), (m, v) = self.rate(step), self.betas, state
+        m = b1 * m + (1 - b1) * g
+        v = b2 * v + (1 - b2) * (g * g)
         unbias_m, unbias_v = 1 / (1 - b1 ** (step + 1)), 1 / (1 - b2 ** (step + 1))
+        adam = unbias_m * m / (np.sqrt(unbias_v * v) + self.eps)
+        return p - lr * (adam + decay * p), m, v
+
+    def kernel(self, step: int, decay: float, g: Any, now: list[Any], after: list[Any]) -> None:
+        lr, (b1, b2) = self.rate(step), self.betas
+        (p, m, v), (p_after, m_after, v_after) = now, after
         np.multiply(m, b1, out=m_after)
-        term = (1 - b1) * gradient
+        term = (1 - b1) * g
         m_after += term
         np.multiply(v, b2, out=v_after)
-        np.multiply(gradient, gradient, out=term)
+        np.multiply(g, g, out=term)
         term *= 1 - b2
         v_after += term
-        np.multiply(v_after, unbias_v, out=term)
+        np.multiply(v_after, 1 / (1 - b2 ** (step + 1)), out=term)
         np.sqrt(term, out=term)
         term += self.eps
         np.divide(m_after, term, out=term)
-        term *= lr * unbias_m
+        term *= lr / (1 - b1 ** (step + 1))
         np.multiply(p, 1 - lr * decay, out=p_after)
         p_after -= term
