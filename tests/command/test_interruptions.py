@@ -27,9 +27,15 @@ def command(tmp_path_factory):
     ).split()
 
 
+HEEDFUL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+"""A shell that runs the tests in the background has all of its processes ignore a Ctrl-C."""
+
+
 def start(command, folder):
+    python, _, module, *arguments = command  # python -m module arguments
+    code = f"{HEEDFUL}; import runpy; runpy.run_module({module!r}, run_name='__main__')"
     return subprocess.Popen(
-        [*command, "--out", folder],
+        [python, "-c", code, *arguments, "--out", folder],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
