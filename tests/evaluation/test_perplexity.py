@@ -103,6 +103,9 @@ def test_threads_change_nothing(rng):
     params, ids = model.init(rng), rng.integers(0, 5, 200)
     measured = {tl.perplexity(model, params, ids, 3, 4, threads) for threads in (1, 2, 3)}
     assert len(measured) == 1
+    with tl.record() as alone:
+        tl.perplexity(model, params, ids, 3, 4)
     with tl.record() as seen:
         assert tl.perplexity(model, params, ids, 3, 4, 2).nll == pytest.approx(measured.pop().nll)
     assert len(seen["logits"]) == 18
+    assert all(map(np.array_equal, seen["logits"], alone["logits"])), "in order"

@@ -291,6 +291,7 @@ def test_a_process_that_fails_or_ends(rng):
     with pytest.raises(ValueError, match="target 1000 is outside the vocabulary"):
         trainer.step(ids, wrong)
     assert trainer.steps == 0
+    ids, targets = batch(rng, 4)  # another: what the process still has to say is of the last
     again = tl.Trainer(model, params, tl.SGD(0.1), shards=2)
     assert trainer.step(ids, targets) == pytest.approx(again.step(ids, targets), rel=1e-12)
     trainer._helpers[0]._process.kill()
