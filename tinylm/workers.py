@@ -35,8 +35,9 @@ class Workers:
     def map(self, function: Callable[[Any], Any], tasks: Iterable[Any]) -> list[Any]:
         """The results of all tasks; each thread takes one in every `threads`."""
         tasks = list(tasks)
+        if self._pool is None or len(tasks) < 2:
+            return [function(task) for task in tasks]
         shares = [tasks[i :: self.threads] for i in range(min(self.threads, len(tasks)))]
-
         stopped = threading.Event()
 
         def done(share: list[Any]) -> list[Any]:
@@ -47,8 +48,6 @@ class Workers:
                 results.append(function(task))
             return results
 
-        if self._pool is None or len(shares) < 2:
-            return done(tasks)
         jobs = [
             self._pool.submit(contextvars.copy_context().run, done, share) for share in shares[1:]
         ]

@@ -332,3 +332,19 @@ def test_without_room_in_memory_the_file_is_elsewhere(monkeypatch, tmp_path, rng
     assert math.isfinite(trainer.step(ids, targets))
     assert len(made) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_kill_leaves_no_file(monkeypatch, tmp_path, rng):
+    """Its name is gone before there is another process."""
+
+    def launched(*args, **kwargs):
+        assert list(tmp_path.iterdir()) == []
+        return launch(*args, **kwargs)
+
+    launch = processes.subprocess.Popen
+    monkeypatch.setattr(processes, "IN_MEMORY", str(tmp_path))
+    monkeypatch.setattr(processes.subprocess, "Popen", launched)
+    model, params = make(rng, np.float32)
+    ids, targets = batch(rng, 4)
+    trainer = tl.Trainer(model, params, tl.SGD(0.1), shards=2, processes=2)
+    assert math.isfinite(trainer.step(ids, targets))

@@ -292,16 +292,14 @@ def _plain(x: Any, least_ndim: int = 0) -> bool:
 
     Kernels work in place, and NumPy makes bare numbers of arrays without axes.
     """
-    ordinary = type(x) is np.ndarray or isinstance(x, np.ndarray | np.floating)
-    return ordinary and x.dtype.kind == "f" and x.ndim >= least_ndim
+    return isinstance(x, np.ndarray | np.floating) and x.dtype.kind == "f" and x.ndim >= least_ndim
 
 
 def _floats(x: Any, parameter: str) -> Any:
     if type(x) is Tracer or type(x) is np.ndarray or not hasattr(type(x), "__array_function__"):
         x = x if hasattr(x, "dtype") else np.asarray(x)
-        kind = x.dtype.kind
-        if kind in "biu":
+        if x.dtype.kind in "biu":
             x = x.astype(np.float64)
-        elif kind not in "fcO":
+        elif x.dtype.kind not in "fcO":
             raise TypeError(f"{parameter} holds {x.dtype}: wanted numbers")
     return x

@@ -65,7 +65,10 @@ derivative(_kept_softmax)(lambda c, y, x, axis: y * (c - np.sum(c * y, axis=axis
 
 @softmax.kernel
 def _(x: Any, axis: int) -> tuple[Any, Any]:
-    y = softmax_in_place(x.copy(), axis)
+    y = x - row_maximum(x, axis)
+    np.exp(y, out=y)
+    total = np.sum(y, axis=axis, keepdims=True)
+    y /= np.where(total == 0, 1, total)
     return y, (y, axis)
 
 
@@ -130,15 +133,6 @@ def _kept_log_softmax(x: Array, axis: int) -> Array:
 derivative(_kept_log_softmax)(
     lambda c, y, x, axis: c - np.exp(y) * np.sum(c, axis=axis, keepdims=True)
 )
-
-
-def softmax_in_place(x: Any, axis: int = -1) -> Any:
-    """The softmax kernel, written over its argument."""
-    x -= row_maximum(x, axis)
-    np.exp(x, out=x)
-    total = np.sum(x, axis=axis, keepdims=True)
-    x /= np.where(total == 0, 1, total)
-    return x
 
 
 def row_maximum(x: Array, axis: int) -> Any:

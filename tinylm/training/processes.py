@@ -2,7 +2,8 @@
 
 Threads of one interpreter wait for each other between two NumPy calls, which small models notice.
 Processes do not: each has the whole model, and reads the parameters from memory that all of them
-share; there it also writes its gradient. Batches and losses go through pipes.
+share; there it also writes its gradient. Batches and losses go through pipes, pickled: both ends are
+ours. (`multiprocessing` would run a user's script again in each process, or ask for its main guard.)
 """
 
 from __future__ import annotations
@@ -51,21 +52,20 @@ class Helper:
             raise TypeError(
                 f"Trainer: processes above 1 need a model that can be pickled: {error}"
             ) from None
-        name = _file(2 * sum(_spans(flat).values()))
+        where = _file(2 * sum(_spans(flat).values()))
         self._process = subprocess.Popen(
             [sys.executable, "-c", "from tinylm.training.processes import help_out; help_out()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is for who started it
+            pass_fds=(where,) if isinstance(where, int) else (),
             env={**ONE_THREAD, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
-        self._stop = weakref.finalize(self, _stop, self._process, name)
-        self._params, self._gradient = _shared(name, flat)
+        self._stop = weakref.finalize(self, _stop, self._process, where)
+        self._params, self._gradient = _shared(where, flat)
         self._busy = False
-        self._send((told, name))
+        self._send((told, where))
         self._answer()
-        with contextlib.suppress(OSError):  # it is open on both sides: Windows keeps the name
-            Path(name).unlink()
 
     def begin(self, params: dict[str, Any], shards: list[Shard]) -> None:
         """Have it compute the loss and gradient of these shards."""
@@ -107,17 +107,17 @@ class Helper:
         )
 
 
-def _stop(process: subprocess.Popen[bytes], name: str) -> None:
+def _stop(process: subprocess.Popen[bytes], where: int | str) -> None:
     for pipe in (process.stdin, process.stdout):
         with contextlib.suppress(OSError):
             if pipe is not None:
                 pipe.close()
     process.wait()
-    with contextlib.suppress(OSError):
-        Path(name).unlink()
+    if isinstance(where, str):
+        Path(where).unlink(missing_ok=True)
 
 
-def _file(size: int) -> str:
+def _file(size: int) -> int | str:
     """A new file of so many bytes, in memory if there is room for it."""
     if os.access(IN_MEMORY, os.W_OK):
         with contextlib.suppress(OSError):
@@ -125,18 +125,24 @@ def _file(size: int) -> str:
     return _file_in(None, size)
 
 
-def _file_in(folder: str | None, size: int) -> str:
+def _file_in(folder: str | None, size: int) -> int | str:
+    """Its descriptor, and no name that a kill could leave behind; its name where files need one."""
     handle, name = tempfile.mkstemp(prefix="tinylm-", dir=folder)
+    nameless = os.name == "posix"
+    if nameless:
+        Path(name).unlink()
     try:
         if hasattr(os, "posix_fallocate"):  # an error now, not a crash when it is written to
             os.posix_fallocate(handle, 0, size)
         else:
             os.truncate(handle, size)
     except OSError:
-        Path(name).unlink()
-        raise
-    finally:
         os.close(handle)
+        Path(name).unlink(missing_ok=True)
+        raise
+    if nameless:
+        return handle
+    os.close(handle)
     return name
 
 
@@ -148,10 +154,11 @@ def _spans(flat: Flat) -> dict[str, int]:
     }
 
 
-def _shared(name: str, flat: Flat) -> tuple[dict[str, Any], dict[str, Any]]:
+def _shared(where: int | str, flat: Flat) -> tuple[dict[str, Any], dict[str, Any]]:
     """Parameters and gradient in a file that several processes map into their memory."""
     spans = _spans(flat)
-    memory = np.memmap(name, np.uint8, "r+", shape=(2, sum(spans.values())))
+    with open(where, "r+b") as file:  # noqa: PTH123  # the map stays when it is closed
+        memory = np.memmap(file, np.uint8, "r+", shape=(2, sum(spans.values())))
 
     def arrays(half: Any) -> dict[str, Any]:
         parts = np.split(np.asarray(half), np.cumsum(list(spans.values()))[:-1])
@@ -168,10 +175,10 @@ def help_out() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     come, go = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a model prints is no answer
-    told, name = pickle.load(come)
+    told, where = pickle.load(come)
     try:
         model, flat = pickle.loads(told)
-        packed, gradient = _shared(name, flat)
+        packed, gradient = _shared(where, flat)
     except Exception as error:  # noqa: BLE001
         _tell(go, (True, error))
         return
