@@ -520,3 +520,16 @@ def test_gelu_of_large_numbers():
         assert y[[0, 2, 3]].tolist() == [0, 30, 1e4]
         assert abs(y[1]) < 1e-30
         assert pullback(np.ones(4, dtype))[0].tolist() == pytest.approx([0, 0, 1, 1], abs=1e-30)
+
+
+def test_a_vjp_that_gives_another_number_of_cotangents():
+    @tl.autograd.fused
+    def f(x: "Array", y: "Array"):  # noqa: F821
+        return x * y
+
+    f.kernel(lambda x, y: (x * y, ()))
+    for answer in ((1.0,), (1.0, 1.0, 1.0)):
+        f.vjp(lambda residuals, cotangent, answer=answer: tuple(a * cotangent for a in answer))
+        _, pullback = tl.vjp(f, np.ones(2), np.ones(2))
+        with pytest.raises(ValueError, match="zip"):
+            pullback(np.ones(2))

@@ -247,10 +247,11 @@ class Fused(Composed):
             yield from super().pull(cotangent, Tracer(y.value, y.level, self, y.parents, y.args))
             return
         answer = self._vjp(y.kwargs["residuals"], cotangent)
-        answers = answer if type(answer) is tuple else (answer,)
+        answers = dict(
+            zip(self.arrays, answer if type(answer) is tuple else (answer,), strict=True)
+        )
         for i, parent in y.parents:
-            share = answers[self.arrays.index(i)]
-            yield parent, self.fitted(share, parent.value, self.parameters[i])
+            yield parent, self.fitted(answers[i], parent.value, self.parameters[i])
 
     def _bound(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
         """Every parameter's argument, in order."""
