@@ -43,9 +43,9 @@ def gpt_in_loops(model, params, ids):
 
     def norm(p, x):
         return (
-            layer_norm_in_loops(x, p["gain"], p["bias"])
+            layer_norm_in_loops(x, p["gain"], p["bias"], model.norm_eps)
             if "bias" in p
-            else rms_norm_in_loops(x, p["gain"])
+            else rms_norm_in_loops(x, p["gain"], model.norm_eps)
         )
 
     def turned(x):
@@ -101,6 +101,8 @@ VARIANTS = [
     {"tied": False, "bias": False, "d_ff": 11},
     {"num_layers": 0},
     {"num_heads": 1},
+    {"norm_eps": 0.3},
+    {"norm_eps": 0.3, "pre_norm": False, "norm": "rms"},
     {"positions": "sinusoidal", "d_model": 5, "num_heads": 1},
 ]
 

@@ -61,6 +61,8 @@ class GPT:
         Rate while training, on the embeddings and on what each sublayer adds.
     recompute : bool
         Whether a layer's activations are computed again on the way back instead of kept.
+    norm_eps : float
+        Stands beside the variance in every norm.
 
     Raises
     ------
@@ -93,6 +95,7 @@ class GPT:
     bias: bool = True
     dropout: float = 0.0
     recompute: bool = False
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for size in ("vocab_size", "context_length", "d_model", "num_heads"):
@@ -102,6 +105,7 @@ class GPT:
         _wanted(self, "positions", self.positions in POSITIONS, " or ".join(POSITIONS))
         _wanted(self, "activation", self.activation in ACTIVATIONS, " or ".join(ACTIVATIONS))
         _wanted(self, "norm", self.norm in NORMS, " or ".join(NORMS))
+        _wanted(self, "norm_eps", 0 < self.norm_eps < math.inf, "a number above 0")
         _wanted(self, "dropout", 0 <= self.dropout < 1, "0 <= dropout < 1")
         _wanted(
             self,
@@ -187,7 +191,7 @@ class GPT:
             run = functools.partial(self._layer, seed=seed, past=past[i] if past else None)
             x = name((recompute(run) if self.recompute else run)(layer, x), "residual")
         if self.pre_norm:
-            x = normalize(params["norm"], x)
+            x = normalize(params["norm"], x, self.norm_eps)
         head = np.swapaxes(params["token_embedding"], 0, 1) if self.tied else params["head"]
         return name(linear(x, head), "logits")
 
@@ -205,6 +209,7 @@ class GPT:
             turn=turn if self.positions == "rotary" else None,
             drop=lambda x: x if rng is None else dropout(x, self.dropout, rng),
             past=past,
+            eps=self.norm_eps,
         )
 
     def loss(

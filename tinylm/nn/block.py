@@ -25,6 +25,7 @@ def block(
     turn: Callable[[Array], Array] | None = None,
     drop: Callable[[Array], Array] = lambda x: x,
     past: Past | None = None,
+    eps: float = 1e-5,
 ) -> Array:
     """One layer of self-attention and feed-forward.
 
@@ -44,6 +45,8 @@ def block(
     pre_norm : bool
     drop : callable
         Applied to what each sublayer adds: dropout.
+    eps : float
+        Of the norms.
 
     Returns
     -------
@@ -68,17 +71,17 @@ def block(
         return drop(feed_forward(params["feed_forward"], x, activation))
 
     if pre_norm:
-        x = x + attend(normalize(params["norm_1"], x))
-        return x + think(normalize(params["norm_2"], x))
-    x = normalize(params["norm_1"], x + attend(x))
-    return normalize(params["norm_2"], x + think(x))
+        x = x + attend(normalize(params["norm_1"], x, eps))
+        return x + think(normalize(params["norm_2"], x, eps))
+    x = normalize(params["norm_1"], x + attend(x), eps)
+    return normalize(params["norm_2"], x + think(x), eps)
 
 
-def normalize(params: Nest, x: Array) -> Array:
+def normalize(params: Nest, x: Array, eps: float = 1e-5) -> Array:
     """Layer norm if there is a gain and a bias among the parameters, rms norm if a gain only."""
     if "bias" in params:
-        return layer_norm(x, params["gain"], params["bias"])
-    return rms_norm(x, params["gain"])
+        return layer_norm(x, params["gain"], params["bias"], eps)
+    return rms_norm(x, params["gain"], eps)
 
 
 def init_norm(d_model: int, norm: str = "layer", dtype: Any = np.float32) -> dict[str, Any]:
