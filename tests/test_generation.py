@@ -119,6 +119,7 @@ MODELS = [
     {"positions": "rotary", "norm": "rms", "bias": False},
     {"positions": "sinusoidal", "pre_norm": False, "tied": False},
     {"positions": "none", "activation": "relu"},
+    {"positions": "rotary", "num_heads": 4, "num_kv_heads": 2, "gated": True},
     {"num_layers": 0},
 ]
 

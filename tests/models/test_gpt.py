@@ -52,7 +52,7 @@ def gpt_in_loops(model, params, ids):
         if model.positions != "rotary":
             return x
         y = x.copy()
-        for t, h, i in itertools.product(range(T), range(H), range(D // 2)):
+        for t, h, i in itertools.product(range(T), range(x.shape[1] // D), range(D // 2)):
             angle, a, b = t * 10000 ** (-2 * i / D), h * D + 2 * i, h * D + 2 * i + 1
             y[t, a] = x[t, a] * math.cos(angle) - x[t, b] * math.sin(angle)
             y[t, b] = x[t, a] * math.sin(angle) + x[t, b] * math.cos(angle)
@@ -64,10 +64,12 @@ def gpt_in_loops(model, params, ids):
         mixed = np.zeros((T, C))
         for h, t in itertools.product(range(H), range(T)):
             one = slice(h * D, (h + 1) * D)
-            scores = [math.fsum(Q[t, one] * K[s, one]) / math.sqrt(D) for s in range(t + 1)]
+            group = h // (H // (model.num_kv_heads or H))
+            its = slice(group * D, (group + 1) * D)
+            scores = [math.fsum(Q[t, one] * K[s, its]) / math.sqrt(D) for s in range(t + 1)]
             weights = [math.exp(score) for score in scores]
             for s in range(t + 1):
-                mixed[t, one] += weights[s] / math.fsum(weights) * V[s, one]
+                mixed[t, one] += weights[s] / math.fsum(weights) * V[s, its]
         return linear_in_loops(mixed, p["W_O"], p.get("b_O"))
 
     activation = {
@@ -78,9 +80,10 @@ def gpt_in_loops(model, params, ids):
     }[model.activation]
 
     def think(p, x):
-        return linear_in_loops(
-            activation(linear_in_loops(x, p["W_1"], p.get("b_1"))), p["W_2"], p.get("b_2")
-        )
+        hidden = activation(linear_in_loops(x, p["W_1"], p.get("b_1")))
+        if model.gated:
+            hidden = hidden * linear_in_loops(x, p["V"], p.get("c"))
+        return linear_in_loops(hidden, p["W_2"], p.get("b_2"))
 
     for p in params["blocks"]:
         if model.pre_norm:
@@ -102,6 +105,10 @@ VARIANTS = [
     {"num_layers": 0},
     {"num_heads": 1},
     {"norm_eps": 0.3},
+    {"gated": True, "activation": "silu", "d_ff": 7},
+    {"gated": True, "bias": False, "num_kv_heads": 1},
+    {"num_heads": 4, "num_kv_heads": 2, "d_model": 8, "positions": "rotary"},
+    {"num_heads": 6, "num_kv_heads": 2, "d_model": 12, "bias": False},
     {"norm_eps": 0.3, "pre_norm": False, "norm": "rms"},
     {"positions": "sinusoidal", "d_model": 5, "num_heads": 1},
 ]
@@ -217,6 +224,10 @@ def test_names_of_every_layer(rng):
         ({"activation": "swish"}, "activation='swish': wanted gelu or"),
         ({"norm": "batch"}, "norm='batch': wanted layer or rms"),
         ({"dropout": 1.0}, "dropout=1.0: wanted 0 <= dropout < 1"),
+        ({"num_kv_heads": 2}, "num_kv_heads=2: wanted a divisor of num_heads=3"),
+        ({"num_kv_heads": 0}, "num_kv_heads=0: wanted a divisor of num_heads=3"),
+        ({"num_kv_heads": -1}, "num_kv_heads=-1: wanted a divisor of num_heads=3"),
+        ({"norm_eps": 0.0}, "norm_eps=0.0: wanted a number above 0"),
         ({"positions": "rotary", "d_model": 9}, "an even d_model / num_heads"),
     ],
 )

@@ -39,7 +39,9 @@ class GPT:
 
     Radford et al. 2018, "Improving language understanding by generative pre-training", eq. (2);
     with the defaults, the layer of Radford et al. 2019 (GPT-2): pre-norm, learned positions, gelu
-    by tanh, the head tied to the token embedding.
+    by tanh, the head tied to the token embedding. With rotary positions, norm "rms", activation
+    "silu", `gated` and no biases it is the layer of Touvron et al. 2023, "LLaMA: Open and
+    efficient foundation language models", section 2.2.
 
     Parameters
     ----------
@@ -63,6 +65,11 @@ class GPT:
         Whether a layer's activations are computed again on the way back instead of kept.
     norm_eps : float
         Stands beside the variance in every norm.
+    num_kv_heads : int, optional
+        Heads of keys and values, a divisor of num_heads, for grouped-query attention; num_heads if
+        not given.
+    gated : bool
+        Whether the feed-forward networks have a gate; with "silu" they are SwiGLU.
 
     Raises
     ------
@@ -96,6 +103,8 @@ class GPT:
     dropout: float = 0.0
     recompute: bool = False
     norm_eps: float = 1e-5
+    num_kv_heads: int | None = None
+    gated: bool = False
 
     def __post_init__(self) -> None:
         for size in ("vocab_size", "context_length", "d_model", "num_heads"):
@@ -114,6 +123,10 @@ class GPT:
             f"a multiple of num_heads={self.num_heads}",
         )
         head_dim = self.d_model // self.num_heads
+        fits = self.num_kv_heads is None or (
+            self.num_kv_heads >= 1 and self.num_heads % self.num_kv_heads == 0
+        )
+        _wanted(self, "num_kv_heads", fits, f"a divisor of num_heads={self.num_heads}")
         if self.positions == "rotary":
             _wanted(self, "d_model", head_dim % 2 == 0, "an even d_model / num_heads, for rotary")
 
@@ -125,12 +138,13 @@ class GPT:
         """
         V, C = self.vocab_size, self.d_model
         output_std = 0.02 / math.sqrt(2 * max(self.num_layers, 1))
-        d_ff = self.d_ff or 4 * C
+        d_ff, kv_heads = self.d_ff or 4 * C, self.num_kv_heads or self.num_heads
+        kv_width = C // self.num_heads * kv_heads
         params: dict[str, Any] = {"token_embedding": normal(rng, V, C, dtype=dtype)}
         if self.positions == "learned":
             params["position_embedding"] = normal(rng, self.context_length, C, dtype=dtype)
         params["blocks"] = [
-            init_block(rng, C, d_ff, self.bias, self.norm, output_std, dtype)
+            init_block(rng, C, d_ff, self.bias, self.norm, output_std, dtype, kv_width, self.gated)
             for _ in range(self.num_layers)
         ]
         if self.pre_norm:

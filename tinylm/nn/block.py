@@ -98,11 +98,13 @@ def init_block(
     norm: str = "layer",
     output_std: float = 0.02,
     dtype: Any = np.float32,
+    kv_width: int | None = None,
+    gated: bool = False,
 ) -> dict[str, Any]:
     """Parameters of `block`."""
     return {
         "norm_1": init_norm(d_model, norm, dtype),
-        "attention": init_multi_head(rng, d_model, bias, output_std, dtype),
+        "attention": init_multi_head(rng, d_model, bias, output_std, dtype, kv_width),
         "norm_2": init_norm(d_model, norm, dtype),
-        "feed_forward": init_feed_forward(rng, d_model, d_ff, bias, output_std, dtype),
+        "feed_forward": init_feed_forward(rng, d_model, d_ff, bias, output_std, dtype, gated),
     }

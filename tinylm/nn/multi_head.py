@@ -30,11 +30,16 @@ def multi_head_attention(
     3.2.2. The H projections of one kind stand side by side in one matrix: W_Q_i is
     ``W_Q[:, i*D:(i+1)*D]``, with ``D = C / H``.
 
+    Where W_K and W_V hold fewer projections than W_Q, each of theirs serves as many neighbouring
+    heads as there are for it: grouped-query attention, Ainslie et al. 2023, "GQA: Training
+    generalized multi-query transformer models from multi-head checkpoints", section 2.2.
+
     Parameters
     ----------
     params : dict
         "W_Q", "W_K", "W_V", "W_O", each of shape (C, C), and optionally "b_Q", "b_K", "b_V",
-        "b_O", each of shape (C,).
+        "b_O", each of shape (C,). In grouped-query attention W_K and W_V have the shape (C, G D),
+        with G a divisor of H, and b_K and b_V (G D,).
     query : ndarray, shape (..., T, C)
     key, value : ndarray, shape (..., S, C)
     num_heads : int
@@ -44,7 +49,7 @@ def multi_head_attention(
     causal : bool
         Position t attends to positions s <= t only.
     turn : callable, optional
-        Applied to the queries and keys of every head, shape (..., H, T, D): rotary positions.
+        Applied to the queries and keys of every head, shape (..., H or G, T, D): rotary positions.
     past : Past, optional
         Keys and values of earlier positions, which come before these, and to which these are added.
 
@@ -71,22 +76,25 @@ def multi_head_attention(
                 f"multi_head_attention: {argument} has shape {np.shape(x)}: wanted two axes or more"
             )
 
+    head_dim = np.shape(params["W_Q"])[-1] // num_heads if num_heads > 0 else 0
+
     def heads(y: Array) -> Array:
         *leading, length, width = y.shape
-        if num_heads < 1 or width % num_heads:
+        if not 1 <= head_dim <= width or width % head_dim or num_heads % (width // head_dim):
             raise ValueError(
                 f"multi_head_attention: {num_heads} heads do not divide {width} features evenly"
             )
-        y = np.reshape(y, (*leading, length, num_heads, width // num_heads))
+        y = np.reshape(y, (*leading, length, width // head_dim, head_dim))
         return np.swapaxes(y, -2, -3)
 
     def project(x: Array, kinds: str) -> list[Array]:
         """One product for projections of the same `x`: their matrices stand side by side."""
         W, b = ([params.get(f"{letter}_{kind}") for kind in kinds] for letter in "Wb")
-        y = linear(x, _side_by_side(W), None if b[0] is None else _side_by_side(b))
-        return [
-            heads(part) for part in ([y] if len(kinds) == 1 else np.split(y, len(kinds), axis=-1))
-        ]
+        if len(kinds) == 1:
+            return [heads(linear(x, W[0], b[0]))]
+        y = linear(x, np.concatenate(W, -1), None if b[0] is None else np.concatenate(b, -1))
+        ends = np.cumsum([matrix.shape[-1] for matrix in W])
+        return [heads(part) for part in np.split(y, ends[:-1], axis=-1)]
 
     if query is key and key is value:
         Q, K, V = project(query, "QKV")
@@ -103,13 +111,11 @@ def multi_head_attention(
         causal = False  # which counts both from the start
     if mask is not None:
         mask = np.expand_dims(mask, -3)  # the axis of the heads
+    if K.shape[-3] < num_heads:
+        K, V = (np.repeat(x, num_heads // x.shape[-3], axis=-3) for x in (K, V))
     attended = np.swapaxes(attention(Q, K, V, mask, causal), -2, -3)
     *leading, H, D = attended.shape
     return linear(np.reshape(attended, (*leading, H * D)), params["W_O"], params.get("b_O"))
-
-
-def _side_by_side(matrices: list[Array]) -> Array:
-    return matrices[0] if len(matrices) == 1 else np.concatenate(matrices, axis=-1)
 
 
 def init_multi_head(
@@ -118,14 +124,17 @@ def init_multi_head(
     bias: bool = True,
     output_std: float = 0.02,
     dtype: Any = np.float32,
+    kv_width: int | None = None,
 ) -> dict[str, Any]:
-    """Parameters of `multi_head_attention`: normal weights, zero biases."""
-    params = {
-        f"W_{kind}": normal(
-            rng, d_model, d_model, std=output_std if kind == "O" else 0.02, dtype=dtype
-        )
-        for kind in "QKVO"
-    }
-    if bias:
-        params |= {f"b_{kind}": np.zeros(d_model, dtype) for kind in "QKVO"}
+    """Parameters of `multi_head_attention`: normal weights, zero biases.
+
+    `kv_width` is the width of W_K and W_V where it is less than `d_model`.
+    """
+    params = {}
+    for kind in "QKVO":
+        width = (kv_width or d_model) if kind in "KV" else d_model
+        std = output_std if kind == "O" else 0.02
+        params[f"W_{kind}"] = normal(rng, d_model, width, std=std, dtype=dtype)
+        if bias:
+            params[f"b_{kind}"] = np.zeros(width, dtype)
     return params
