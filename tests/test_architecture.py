@@ -217,8 +217,9 @@ def test_the_contract_stands(name):
 
 
 def test_the_classes_of_the_contract():
-    fields = list(inspect.signature(tl.GPT).parameters)
-    assert fields[:5] == ["vocab_size", "context_length", "d_model", "num_heads", "num_layers"]
+    for model in (tl.GPT, tl.BERT):
+        fields = list(inspect.signature(model).parameters)
+        assert fields[:5] == ["vocab_size", "context_length", "d_model", "num_heads", "num_layers"]
     assert list(inspect.signature(tl.SGD).parameters)[:4] == [
         "lr",
         "momentum",

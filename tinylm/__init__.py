@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tinylm.checkpoint import load, save
     from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
     from tinylm.generation import generate
-    from tinylm.models import GPT
+    from tinylm.models import BERT, GPT
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
         attention,
@@ -68,7 +68,7 @@ _ROOMS = {
     "checkpoint": ["load", "save"],
     "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
     "generation": ["generate"],
-    "models": ["GPT"],
+    "models": ["BERT", "GPT"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
         "attention",
@@ -105,6 +105,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "BERT",
     "GPT",
     "SGD",
     "AdamW",
