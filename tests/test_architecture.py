@@ -185,6 +185,7 @@ CONTRACT = {
     "rotary": "(x, positions, base=10000.0)",
     "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1)",
     "perplexity": "(model, params, ids, stride=None, batch_size=32, threads=1)",
+    "pseudo_perplexity": "(model, params, ids, mask_id, special=(), batch_size=32)",
     "accuracy": "(predicted, actual)",
     "precision": "(predicted, actual, average='macro')",
     "recall": "(predicted, actual, average='macro')",

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
         vjp,
     )
     from tinylm.checkpoint import load, save
-    from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
+    from tinylm.evaluation import (
+        NGram,
+        accuracy,
+        f1,
+        perplexity,
+        precision,
+        pseudo_perplexity,
+        recall,
+    )
     from tinylm.generation import generate
     from tinylm.models import BERT, GPT
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
@@ -66,7 +74,15 @@ _ROOMS = {
         "vjp",
     ],
     "checkpoint": ["load", "save"],
-    "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
+    "evaluation": [
+        "NGram",
+        "accuracy",
+        "f1",
+        "perplexity",
+        "precision",
+        "pseudo_perplexity",
+        "recall",
+    ],
     "generation": ["generate"],
     "models": ["BERT", "GPT"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
@@ -139,6 +155,7 @@ __all__ = [
     "patch",
     "perplexity",
     "precision",
+    "pseudo_perplexity",
     "recall",
     "recompute",
     "record",
