@@ -185,6 +185,7 @@ CONTRACT = {
     "rotary": "(x, positions, base=10000.0)",
     "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1)",
     "perplexity": "(model, params, ids, stride=None, batch_size=32, threads=1)",
+    "pseudo_perplexity": "(model, params, ids, mask_id, special=(), batch_size=32)",
     "accuracy": "(predicted, actual)",
     "precision": "(predicted, actual, average='macro')",
     "recall": "(predicted, actual, average='macro')",
@@ -217,8 +218,9 @@ def test_the_contract_stands(name):
 
 
 def test_the_classes_of_the_contract():
-    fields = list(inspect.signature(tl.GPT).parameters)
-    assert fields[:5] == ["vocab_size", "context_length", "d_model", "num_heads", "num_layers"]
+    for model in (tl.GPT, tl.BERT):
+        fields = list(inspect.signature(model).parameters)
+        assert fields[:5] == ["vocab_size", "context_length", "d_model", "num_heads", "num_layers"]
     assert list(inspect.signature(tl.SGD).parameters)[:4] == [
         "lr",
         "momentum",

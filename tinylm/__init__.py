@@ -28,9 +28,17 @@ if TYPE_CHECKING:
         vjp,
     )
     from tinylm.checkpoint import load, save
-    from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
+    from tinylm.evaluation import (
+        NGram,
+        accuracy,
+        f1,
+        perplexity,
+        precision,
+        pseudo_perplexity,
+        recall,
+    )
     from tinylm.generation import generate
-    from tinylm.models import GPT
+    from tinylm.models import BERT, GPT
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
         attention,
@@ -66,9 +74,17 @@ _ROOMS = {
         "vjp",
     ],
     "checkpoint": ["load", "save"],
-    "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
+    "evaluation": [
+        "NGram",
+        "accuracy",
+        "f1",
+        "perplexity",
+        "precision",
+        "pseudo_perplexity",
+        "recall",
+    ],
     "generation": ["generate"],
-    "models": ["GPT"],
+    "models": ["BERT", "GPT"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
         "attention",
@@ -105,6 +121,7 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "BERT",
     "GPT",
     "SGD",
     "AdamW",
@@ -138,6 +155,7 @@ __all__ = [
     "patch",
     "perplexity",
     "precision",
+    "pseudo_perplexity",
     "recall",
     "recompute",
     "record",

@@ -1,5 +1,6 @@
 """Whole models: sizes in a frozen dataclass, parameters in a nest."""
 
+from tinylm.models.bert import BERT
 from tinylm.models.gpt import GPT
 
-__all__ = ["GPT"]
+__all__ = ["BERT", "GPT"]

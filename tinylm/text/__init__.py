@@ -4,6 +4,7 @@ from tinylm.text.batches import Batches
 from tinylm.text.characters import CharTokenizer
 from tinylm.text.cleaning import STOP_WORDS, clean, drop_near_duplicates
 from tinylm.text.corpora import JOIN, CorpusError, corpus, documents, fingerprint, split
+from tinylm.text.masking import mask_tokens
 from tinylm.text.tokenizer import Tokenizer, load_tokenizer
 from tinylm.text.vocabulary import UnknownTokenError, Vocabulary
 from tinylm.text.words import WordTokenizer
@@ -24,5 +25,6 @@ __all__ = [
     "drop_near_duplicates",
     "fingerprint",
     "load_tokenizer",
+    "mask_tokens",
     "split",
 ]
