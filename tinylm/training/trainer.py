@@ -16,7 +16,7 @@ from tinylm.training.flat import Flat
 from tinylm.training.memory import reuse_freed_memory
 from tinylm.training.optimizers import PIECE, Optimizer
 from tinylm.training.processes import Helper
-from tinylm.training.shards import cut, shard_gradients
+from tinylm.training.shards import cut, number_of_targets, shard_gradients
 from tinylm.workers import Workers
 
 
@@ -30,6 +30,8 @@ class Trainer:
     Parameters
     ----------
     model : object with ``loss(params, ids, targets)``
+        If that is another mean than that over the targets that are not -100, it has also
+        ``target_weight(targets)``, what its loss divides by: with class weights, their sum.
     params : nest of arrays
         Where training starts. They are never written into.
     optimizer : SGD or AdamW
@@ -119,7 +121,8 @@ class Trainer:
 
         Parameters
         ----------
-        ids, targets : ndarray of int, shape (B, T)
+        ids, targets : ndarray of int, shape (B, ...), or dict or tuple of such
+            What the model's loss takes; one B for all of them.
 
         Returns
         -------
@@ -128,6 +131,8 @@ class Trainer:
 
         Raises
         ------
+        ValueError
+            If the arrays differ in B, or no target counts.
         NonFiniteError
             If the loss or a gradient is not finite. Nothing has been updated then.
         """
@@ -169,7 +174,8 @@ class Trainer:
             after_step(self.step(*next(stream)))
 
     def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, dict[str, Any]]:
-        shards = cut(ids, targets, self.shards, self.rng)
+        weight = getattr(self.model, "target_weight", number_of_targets)
+        shards = cut(ids, targets, self.shards, self.rng, weight)
         # other processes know nothing of this one's contexts
         helpers = [] if kernels_are_off() else self._helpers[: len(shards) - 1]
         mine, *theirs = [shards[i :: len(helpers) + 1] for i in range(len(helpers) + 1)]
