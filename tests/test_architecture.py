@@ -183,7 +183,7 @@ CONTRACT = {
     "cross_entropy": "(logits, targets, ignore_index=-100)",
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",
-    "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1)",
+    "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1, rates=None)",
     "perplexity": "(model, params, ids, stride=None, batch_size=32, threads=1)",
     "accuracy": "(predicted, actual)",
     "precision": "(predicted, actual, average='macro')",
