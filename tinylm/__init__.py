@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tinylm.checkpoint import load, save
     from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
     from tinylm.generation import generate
-    from tinylm.models import GPT
+    from tinylm.models import GPT, LoRA
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
         attention,
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         softmax,
     )
     from tinylm.text import CharTokenizer, WordTokenizer, corpus
-    from tinylm.training import SGD, AdamW, Trainer
+    from tinylm.training import SGD, AdamW, Trainer, balanced_weights, fit, transfer
 
 _ROOMS = {
     "autograd": [
@@ -68,7 +68,7 @@ _ROOMS = {
     "checkpoint": ["load", "save"],
     "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
     "generation": ["generate"],
-    "models": ["GPT"],
+    "models": ["GPT", "LoRA"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
         "attention",
@@ -85,7 +85,7 @@ _ROOMS = {
         "softmax",
     ],
     "text": ["CharTokenizer", "WordTokenizer", "corpus"],
-    "training": ["SGD", "AdamW", "Trainer"],
+    "training": ["SGD", "AdamW", "Trainer", "balanced_weights", "fit", "transfer"],
     "oracle": [],
 }
 """What is loaded when it is first asked for: whoever checks a kernel needs no model."""
@@ -109,18 +109,21 @@ __all__ = [
     "SGD",
     "AdamW",
     "CharTokenizer",
+    "LoRA",
     "NGram",
     "Trainer",
     "WordTokenizer",
     "__version__",
     "accuracy",
     "attention",
+    "balanced_weights",
     "corpus",
     "cross_entropy",
     "derivative",
     "dropout",
     "embedding",
     "f1",
+    "fit",
     "formulas",
     "gelu",
     "generate",
@@ -149,6 +152,7 @@ __all__ = [
     "sinusoidal_encoding",
     "softmax",
     "stop_gradient",
+    "transfer",
     "value_and_grad",
     "vjp",
 ]
