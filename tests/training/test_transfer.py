@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tinylm as tl
@@ -77,6 +77,7 @@ def fitted(values, **options):
     *[st.integers(1, 4)] * 2,
     st.integers(0, 50),
 )
+@example([*range(60, 0, -1)], "lowest", 4, 2, 10)  # better to the end, which is no multiple of 4
 def test_it_stops_after_so_many_that_are_no_better(values, best, every, patience, until):
     found, trainer = fitted(values, best=best, every=every, patience=patience, until=until)
     better = min if best == "lowest" else max

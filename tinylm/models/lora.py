@@ -140,7 +140,7 @@ class LoRA:
         return self.model.loss(self.merged(adapters), *batch, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("model", "params") or name.startswith("__"):  # also while it is unpickled
+        if name == "model":  # which is not there yet while it is unpickled
             raise AttributeError(name)
         return getattr(self.model, name)
 
