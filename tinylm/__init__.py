@@ -38,7 +38,7 @@ if TYPE_CHECKING:
         recall,
     )
     from tinylm.generation import generate
-    from tinylm.models import BERT, GPT
+    from tinylm.models import BERT, GPT, LoRA
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
         attention,
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         softmax,
     )
     from tinylm.text import CharTokenizer, WordTokenizer, corpus
-    from tinylm.training import SGD, AdamW, Trainer
+    from tinylm.training import SGD, AdamW, Trainer, balanced_weights, fit, transfer
 
 _ROOMS = {
     "autograd": [
@@ -84,7 +84,7 @@ _ROOMS = {
         "recall",
     ],
     "generation": ["generate"],
-    "models": ["BERT", "GPT"],
+    "models": ["BERT", "GPT", "LoRA"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
         "attention",
@@ -101,7 +101,7 @@ _ROOMS = {
         "softmax",
     ],
     "text": ["CharTokenizer", "WordTokenizer", "corpus"],
-    "training": ["SGD", "AdamW", "Trainer"],
+    "training": ["SGD", "AdamW", "Trainer", "balanced_weights", "fit", "transfer"],
     "oracle": [],
 }
 """What is loaded when it is first asked for: whoever checks a kernel needs no model."""
@@ -126,18 +126,21 @@ __all__ = [
     "SGD",
     "AdamW",
     "CharTokenizer",
+    "LoRA",
     "NGram",
     "Trainer",
     "WordTokenizer",
     "__version__",
     "accuracy",
     "attention",
+    "balanced_weights",
     "corpus",
     "cross_entropy",
     "derivative",
     "dropout",
     "embedding",
     "f1",
+    "fit",
     "formulas",
     "gelu",
     "generate",
@@ -167,6 +170,7 @@ __all__ = [
     "sinusoidal_encoding",
     "softmax",
     "stop_gradient",
+    "transfer",
     "value_and_grad",
     "vjp",
 ]

@@ -2,5 +2,6 @@
 
 from tinylm.models.bert import BERT
 from tinylm.models.gpt import GPT
+from tinylm.models.lora import LoRA
 
-__all__ = ["BERT", "GPT"]
+__all__ = ["BERT", "GPT", "LoRA"]

@@ -30,8 +30,7 @@ class Flat:
     ----------
     like : nest of arrays
     group : callable
-        ``group(path, leaf)``: the name of the long array that a leaf becomes a part of; those of
-        another dtype have one of their own.
+        ``group(path, leaf)``: leaves of one group and dtype become parts of one long array.
 
     Examples
     --------
@@ -44,14 +43,15 @@ class Flat:
     ({'all float64': array([2., 2., 0.])}, {'W': array([[2., 2.]]), 'b': array([0.])})
     """
 
-    def __init__(self, like: Nest, group: Callable[[str, Any], str]) -> None:
+    def __init__(self, like: Nest, group: Callable[[str, Any], Any]) -> None:
+        self.groups: dict[str, Any] = {}
         self.sizes: dict[str, int] = {}
         self.dtypes: dict[str, np.dtype[Any]] = {}
 
         def place(path: str, x: Any) -> _Place:
-            key = f"{group(path, x)} {x.dtype}"
+            key = f"{(its := group(path, x))} {x.dtype}"
             start = self.sizes.get(key, 0)
-            self.sizes[key], self.dtypes[key] = start + x.size, x.dtype
+            self.groups[key], self.sizes[key], self.dtypes[key] = its, start + x.size, x.dtype
             return _Place(key, start, x.shape, x.size)
 
         self._places = trees.map_paths(place, like)

@@ -10,7 +10,7 @@ import math
 import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -68,31 +68,42 @@ class Optimizer(ABC):
         state: dict[str, Nest],
         step: int,
         workers: Workers = ALONE,
+        factor: Callable[[str], float] = lambda path: 1.0,
     ) -> tuple[Nest, dict[str, Nest]]:
-        """Parameters and state after one update; `step` counts the updates made before it."""
+        """Parameters and state after one update; `step` counts the updates made before it.
+
+        ``factor(path)``: of the learning rate, for one parameter.
+        """
         updated: list[Any] = []
         pieces: list[Any] = []
 
         def begin(path: str, p: Any, g: Any, *others: Any) -> int:
             decay, now = self.weight_decay if self.decayed(path, p) else 0.0, [p, *others]
+            rule = self.scaled(factor(path))
             if all(type(x) is np.ndarray and x.dtype.kind == "f" for x in (g, *now)):
                 after = [np.empty(x.shape, x.dtype) for x in now]
                 flat, count = [x.reshape(-1) for x in (g, *now, *after)], 1 + len(now)
                 for i in range(0, p.size, PIECE):
                     cut = [x[i : i + PIECE] for x in flat]
-                    pieces.append((step, decay, cut[0], cut[1:count], cut[count:]))
+                    pieces.append((rule, step, decay, cut[0], cut[1:count], cut[count:]))
                 updated.append(after)
             else:  # of another arithmetic
-                updated.append(self.formula(step, decay, g, *now))
+                updated.append(rule.formula(step, decay, g, *now))
             return len(updated) - 1
 
         places = trees.map_paths(begin, params, gradients, *state.values())
-        workers.map(lambda piece: self.kernel(*piece), pieces)
+        workers.map(lambda piece: piece[0].kernel(*piece[1:]), pieces)
         first, *others = (
             trees.map_leaves(lambda place, i=i: updated[place][i], places)
             for i in range(1 + len(state))
         )
         return first, dict(zip(state, others, strict=True))
+
+    def scaled(self, factor: float) -> Optimizer:
+        """The same rule with another learning rate, so many times as large."""
+        if factor == 1:
+            return self
+        return replace(self, lr=lambda step: factor * self.rate(step))  # type: ignore[type-var]
 
     def rate(self, step: int) -> float:
         """The learning rate of the update after `step` updates."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from tinylm.training.flat import Flat
 from tinylm.training.memory import reuse_freed_memory
 from tinylm.training.optimizers import PIECE, Optimizer
 from tinylm.training.processes import Helper
-from tinylm.training.shards import cut, shard_gradients
+from tinylm.training.rates import PartlyFrozen, factors, joined, split
+from tinylm.training.shards import cut, number_of_targets, shard_gradients
 from tinylm.workers import Workers
 
 
@@ -30,6 +32,8 @@ class Trainer:
     Parameters
     ----------
     model : object with ``loss(params, ids, targets)``
+        If that is another mean than that over the targets that are not -100, it has also
+        ``target_weight(targets)``, what its loss divides by: with class weights, their sum.
     params : nest of arrays
         Where training starts. They are never written into.
     optimizer : SGD or AdamW
@@ -42,11 +46,16 @@ class Trainer:
         for each other between any two NumPy calls, and not by processes.
     rng : numpy.random.Generator, optional
         Draws the dropout; needed by a model that has some.
+    rates : dict of str to float, optional
+        Factors of the learning rate for the parameters whose path matches a pattern, such as
+        ``{"*": 0.1, "head.*": 1.0}``; the last that matches counts. Those of 0 are frozen:
+        constants, which have no gradient, and of which nothing is clipped or decays.
 
     Raises
     ------
     ValueError
-        If a number is not positive, or there is dropout and no generator.
+        If a number is not positive, a pattern matches nothing, or there is dropout and no
+        generator.
 
     Examples
     --------
@@ -69,6 +78,7 @@ class Trainer:
         threads: int = 1,
         rng: np.random.Generator | None = None,
         processes: int = 1,
+        rates: Mapping[str, float] | None = None,
     ) -> None:
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ValueError(f"Trainer: {clip_norm=}: wanted a number above 0")
@@ -80,46 +90,69 @@ class Trainer:
         reuse_freed_memory()
         self.model = model
         self.optimizer = optimizer
-        self._flat = Flat(
-            params, lambda path, p: "decayed" if optimizer.decayed(path, p) else "free"
-        )
-        self._params = self._flat.packed(params)
+        self._factors = factors(rates or {}, params)
+        trained, constants = split(self._factors, params)
+        factor = dict(trees.paths(self._factors))
+        self._flat = Flat(trained, lambda path, p: (optimizer.decayed(path, p), factor[path]))
+        groups = self._flat.groups
+        self._params = self._flat.packed(trained)
         self._state = optimizer.init(self._params)
-        self._update = dataclasses.replace(  # type: ignore[type-var]
-            optimizer, decayed=lambda path, p: path.startswith("decayed")
-        ).update
+        self._update = functools.partial(
+            dataclasses.replace(optimizer, decayed=lambda key, p: groups[key][0]).update,  # type: ignore[type-var]
+            factor=lambda key: groups[key][1],
+        )
         self.steps = 0
         self.clip_norm = clip_norm
         self.shards = shards
         self.threads = threads
         self._workers = Workers(threads)
-        self._helpers = [Helper(model, self._flat) for _ in range(min(processes, shards) - 1)]
+        self.processes = processes
+        self._begin(constants)
         self.rng = rng if getattr(model, "dropout", 0) > 0 else None
 
     @property
     def params(self) -> Nest:
         """The parameters after the last update."""
-        return self._flat.unpacked(self._params)
+        return joined(self._flat.unpacked(self._params), self._constants)
 
     @params.setter
     def params(self, params: Nest) -> None:
-        self._params = self._flat.packed(params)
+        trained, constants = split(self._factors, params)
+        self._params = self._flat.packed(trained)
+        if trees.leaves(constants):
+            self._begin(constants)
+
+    def _begin(self, constants: Nest) -> None:
+        """Fix what is not trained: it is a part of the model, also in the other processes."""
+        self._constants = constants
+        frozen = bool(trees.leaves(constants))
+        self._learner = PartlyFrozen(self.model, constants) if frozen else self.model
+        self._helpers = [
+            Helper(self._learner, self._flat) for _ in range(min(self.processes, self.shards) - 1)
+        ]
 
     @property
     def optimizer_state(self) -> dict[str, Nest]:
-        """What the optimizer remembers: nests like that of the parameters."""
-        return {name: self._flat.unpacked(packed) for name, packed in self._state.items()}
+        """What the optimizer remembers: nests like that of the parameters, 0 of those frozen."""
+        nothing = trees.map_leaves(np.zeros_like, self._constants)
+        return {
+            name: joined(self._flat.unpacked(packed), nothing)
+            for name, packed in self._state.items()
+        }
 
     @optimizer_state.setter
     def optimizer_state(self, state: dict[str, Nest]) -> None:
-        self._state = {name: self._flat.packed(nest) for name, nest in state.items()}
+        self._state = {
+            name: self._flat.packed(split(self._factors, nest)[0]) for name, nest in state.items()
+        }
 
     def step(self, ids: Any, targets: Any) -> float:
         """Make one update.
 
         Parameters
         ----------
-        ids, targets : ndarray of int, shape (B, T)
+        ids, targets : ndarray of int, shape (B, ...), or dict or tuple of such
+            What the model's loss takes; one B for all of them.
 
         Returns
         -------
@@ -128,6 +161,8 @@ class Trainer:
 
         Raises
         ------
+        ValueError
+            If the arrays differ in B, or no target counts.
         NonFiniteError
             If the loss or a gradient is not finite. Nothing has been updated then.
         """
@@ -169,13 +204,16 @@ class Trainer:
             after_step(self.step(*next(stream)))
 
     def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, dict[str, Any]]:
-        shards = cut(ids, targets, self.shards, self.rng)
+        weight = getattr(self.model, "target_weight", number_of_targets)
+        shards = cut(ids, targets, self.shards, self.rng, weight)
         # other processes know nothing of this one's contexts
         helpers = [] if kernels_are_off() else self._helpers[: len(shards) - 1]
         mine, *theirs = [shards[i :: len(helpers) + 1] for i in range(len(helpers) + 1)]
         for helper, part in zip(helpers, theirs, strict=True):
             helper.begin(self._params, part)
-        loss, nests = shard_gradients(self.model, self.params, mine, self._workers)
+        loss, nests = shard_gradients(
+            self._learner, self._flat.unpacked(self._params), mine, self._workers
+        )
         gradients = self._flat.packed(*nests)
         for helper in helpers:
             more_loss, more = helper.end()
