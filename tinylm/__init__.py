@@ -46,7 +46,13 @@ if TYPE_CHECKING:
         silu,
         softmax,
     )
-    from tinylm.text import CharTokenizer, WordTokenizer, corpus
+    from tinylm.text import (
+        BPETokenizer,
+        CharTokenizer,
+        WordPieceTokenizer,
+        WordTokenizer,
+        corpus,
+    )
     from tinylm.training import SGD, AdamW, Trainer
 
 _ROOMS = {
@@ -84,7 +90,13 @@ _ROOMS = {
         "silu",
         "softmax",
     ],
-    "text": ["CharTokenizer", "WordTokenizer", "corpus"],
+    "text": [
+        "BPETokenizer",
+        "CharTokenizer",
+        "WordPieceTokenizer",
+        "WordTokenizer",
+        "corpus",
+    ],
     "training": ["SGD", "AdamW", "Trainer"],
     "oracle": [],
 }
@@ -109,9 +121,11 @@ __all__ = [
     "GPT",
     "SGD",
     "AdamW",
+    "BPETokenizer",
     "CharTokenizer",
     "NGram",
     "Trainer",
+    "WordPieceTokenizer",
     "WordTokenizer",
     "__version__",
     "accuracy",
