@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tinylm.checkpoint import load, save
     from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
     from tinylm.generation import generate
+    from tinylm.hub import from_pretrained, save_pretrained
     from tinylm.models import BERT, GPT
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
@@ -74,6 +75,7 @@ _ROOMS = {
     "checkpoint": ["load", "save"],
     "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
     "generation": ["generate"],
+    "hub": ["from_pretrained", "save_pretrained"],
     "models": ["BERT", "GPT"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
@@ -137,6 +139,7 @@ __all__ = [
     "embedding",
     "f1",
     "formulas",
+    "from_pretrained",
     "gelu",
     "generate",
     "grad",
@@ -160,6 +163,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "save",
+    "save_pretrained",
     "silu",
     "sinusoidal_encoding",
     "softmax",
