@@ -20,6 +20,7 @@ from tinylm.hub.fields import Fields, HubError
 from tinylm.hub.renaming import Family, write_params
 from tinylm.hub.weights import SINGLE
 from tinylm.text import Tokenizer, write_tokenizer
+from tinylm.text.hugging_face import END
 
 NOT_THEIRS = ("recompute",)
 """Options of ours that change nothing of what is computed."""
@@ -71,6 +72,8 @@ def save_pretrained(
         raise HubError(f"save_pretrained: model is a {type(model).__name__}: wanted {wanted}")
     config = _config(family, model, labels)
     _check_nothing_lost(family, model, config)
+    end = getattr(tokenizer, "special_tokens", {}).get(END)
+    ends = {} if end is None else {"bos_token_id": end, "eos_token_id": end}
     arrays = write_params(family, model, params)
     config["dtype"] = next(iter(arrays.values())).dtype.name
 
@@ -82,9 +85,9 @@ def save_pretrained(
         if tokenizer is not None:
             write_tokenizer(tokenizer, staged)
         if family.task(model) == "causal-lm":
-            _write_json(staged / generation_config.NAME, {"transformers_version": "5.24.0"})
+            _write_json(staged / generation_config.NAME, ends)
         save_tensors(staged / SINGLE, arrays, {"format": "pt"})
-        _write_json(staged / "config.json", config)
+        _write_json(staged / "config.json", config | ends)
         with contextlib.suppress(FileNotFoundError):
             (folder / "config.json").unlink()  # nobody reads a mixture of two models
         for path in sorted(staged.iterdir(), key=lambda path: path.name == "config.json"):
