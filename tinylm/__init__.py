@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         recall,
     )
     from tinylm.generation import generate
+    from tinylm.hub import from_pretrained, save_pretrained
     from tinylm.models import BERT, GPT, LoRA
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
         silu,
         softmax,
     )
-    from tinylm.text import CharTokenizer, WordTokenizer, corpus
+    from tinylm.text import BPETokenizer, CharTokenizer, WordPieceTokenizer, WordTokenizer, corpus
     from tinylm.training import SGD, AdamW, Trainer, balanced_weights, fit, transfer
 
 _ROOMS = {
@@ -84,6 +85,7 @@ _ROOMS = {
         "recall",
     ],
     "generation": ["generate"],
+    "hub": ["from_pretrained", "save_pretrained"],
     "models": ["BERT", "GPT", "LoRA"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
@@ -100,7 +102,7 @@ _ROOMS = {
         "silu",
         "softmax",
     ],
-    "text": ["CharTokenizer", "WordTokenizer", "corpus"],
+    "text": ["BPETokenizer", "CharTokenizer", "WordPieceTokenizer", "WordTokenizer", "corpus"],
     "training": ["SGD", "AdamW", "Trainer", "balanced_weights", "fit", "transfer"],
     "oracle": [],
 }
@@ -125,10 +127,12 @@ __all__ = [
     "GPT",
     "SGD",
     "AdamW",
+    "BPETokenizer",
     "CharTokenizer",
     "LoRA",
     "NGram",
     "Trainer",
+    "WordPieceTokenizer",
     "WordTokenizer",
     "__version__",
     "accuracy",
@@ -142,6 +146,7 @@ __all__ = [
     "f1",
     "fit",
     "formulas",
+    "from_pretrained",
     "gelu",
     "generate",
     "grad",
@@ -166,6 +171,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "save",
+    "save_pretrained",
     "silu",
     "sinusoidal_encoding",
     "softmax",
