@@ -116,7 +116,7 @@ def test_rouge_by_hand():
     assert second["rougeL"].f1 == 3 / 4
     assert third["rougeL"].f1 == 2 / 4
     short = tl.rouge(["The gunman!"], [reference])
-    assert short["rouge1"] == pytest.approx((1, 1 / 2, 2 / 3))
+    assert short["rouge1"] == short["rougeL"] == pytest.approx((1, 1 / 2, 2 / 3))
     both = tl.rouge(["the gunman", "x"], [[reference, "Gunman"], "y z"])["rouge1"]
     # of the two references either gives 2/3: the first; then a half of it, with nothing beside
     assert both == pytest.approx((1 / 2, 1 / 4, 1 / 3))
