@@ -219,6 +219,14 @@ def test_the_contract_stands(name):
 def test_the_classes_of_the_contract():
     fields = list(inspect.signature(tl.GPT).parameters)
     assert fields[:5] == ["vocab_size", "context_length", "d_model", "num_heads", "num_layers"]
+    assert list(inspect.signature(tl.Transformer).parameters)[:6] == [
+        "vocab_size",
+        "context_length",
+        "d_model",
+        "num_heads",
+        "num_encoder_layers",
+        "num_decoder_layers",
+    ]
     assert list(inspect.signature(tl.SGD).parameters)[:4] == [
         "lr",
         "momentum",

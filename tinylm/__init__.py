@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tinylm.checkpoint import load, save
     from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
     from tinylm.generation import generate
-    from tinylm.models import GPT
+    from tinylm.models import GPT, Transformer
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
         attention,
@@ -68,7 +68,7 @@ _ROOMS = {
     "checkpoint": ["load", "save"],
     "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
     "generation": ["generate"],
-    "models": ["GPT"],
+    "models": ["GPT", "Transformer"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
         "attention",
@@ -111,6 +111,7 @@ __all__ = [
     "CharTokenizer",
     "NGram",
     "Trainer",
+    "Transformer",
     "WordTokenizer",
     "__version__",
     "accuracy",

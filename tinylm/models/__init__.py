@@ -1,5 +1,6 @@
 """Whole models: sizes in a frozen dataclass, parameters in a nest."""
 
 from tinylm.models.gpt import GPT
+from tinylm.models.transformer import Transformer
 
-__all__ = ["GPT"]
+__all__ = ["GPT", "Transformer"]
