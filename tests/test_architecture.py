@@ -180,7 +180,7 @@ CONTRACT = {
     "rms_norm": "(x, gain, eps=1e-05)",
     "attention": "(Q, K, V, mask=None, causal=False, scale=None)",
     "multi_head_attention": "(params, query, key, value, num_heads, mask=None, causal=False, turn=None, past=None)",
-    "cross_entropy": "(logits, targets, ignore_index=-100)",
+    "cross_entropy": "(logits, targets, ignore_index=-100, label_smoothing=0.0, weights=None)",
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",
     "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1)",

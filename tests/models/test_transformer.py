@@ -151,6 +151,7 @@ VARIANTS = [
     {"num_encoder_layers": 0, "num_decoder_layers": 0},
     {"num_encoder_layers": 1, "num_decoder_layers": 2, "norm_eps": 0.3},
     {"num_heads": 1, "d_model": 5, "pad_id": None},
+    {"label_smoothing": 0.1},
 ]
 VARIANT = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 
@@ -169,7 +170,9 @@ def test_forward_is_the_transcription_and_the_gradient_the_complex_step(rng, var
     assert distance(logits, expected) < 1e-12
     loss, gradient = tl.value_and_grad(model.loss)(params, (SOURCE, TARGET), NEXT)
     ignored = [model.pad_id, -100]
-    assert loss == pytest.approx(loss_in_loops(expected, NEXT, 0, ignored), rel=1e-12)
+    assert loss == pytest.approx(
+        loss_in_loops(expected, NEXT, model.label_smoothing, ignored), rel=1e-12
+    )
     direction = random_params(model, rng)
     shifted = trees.map_leaves(lambda p, d: p + 1e-30j * d, params, direction)
     along = sum(

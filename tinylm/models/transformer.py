@@ -255,7 +255,8 @@ class Transformer:
         source_ids, target_ids = ids
         if self.pad_id is not None:
             targets = np.where(np.equal(targets, self.pad_id), IGNORED, targets)
-        return cross_entropy(self(params, source_ids, target_ids, rng), targets)
+        logits = self(params, source_ids, target_ids, rng)
+        return cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
     def _embedded(
         self, table: Array, ids: Any, rng: np.random.Generator | None, start: int = 0
