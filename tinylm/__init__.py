@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         value_and_grad,
         vjp,
     )
+    from tinylm.beam import beam_search
     from tinylm.checkpoint import load, save
     from tinylm.evaluation import NGram, accuracy, f1, perplexity, precision, recall
     from tinylm.generation import generate
@@ -65,6 +66,7 @@ _ROOMS = {
         "value_and_grad",
         "vjp",
     ],
+    "beam": ["beam_search"],
     "checkpoint": ["load", "save"],
     "evaluation": ["NGram", "accuracy", "f1", "perplexity", "precision", "recall"],
     "generation": ["generate"],
@@ -116,6 +118,7 @@ __all__ = [
     "__version__",
     "accuracy",
     "attention",
+    "beam_search",
     "corpus",
     "cross_entropy",
     "derivative",

@@ -299,6 +299,67 @@ def test_beams_go_on_from_others(rng):
         )
 
 
+def written_in_loops(model, params, source, longest, start, stop):
+    """The likeliest target of all there are, and that of the likeliest next tokens."""
+
+    def log_probabilities(target):
+        logits = transformer_in_loops(model, params, source, target)[-1]
+        return logits - math.log(math.fsum(math.exp(v) for v in logits))
+
+    best, open_targets = (-math.inf, None), [(0.0, [start])]
+    while open_targets:
+        log_p, target = open_targets.pop()
+        for token, more in enumerate(log_probabilities(target)):
+            new, total = [*target, token], log_p + more
+            if token == stop or len(new) == longest + 1:
+                best = max(best, (total / (len(new) - 1), new))
+            else:
+                open_targets.append((total, new))
+    greedy = [start]
+    while len(greedy) <= longest and greedy[-1:] != [stop]:
+        greedy.append(int(np.argmax(log_probabilities(greedy))))
+    return *best, greedy
+
+
+def test_translations_are_the_likeliest_of_all(rng):
+    model = tl.Transformer(**{**SIZES, "vocab_size": 4, "source_vocab_size": 7})
+    params = random_params(model, rng)
+    beams = model.translate(params, SOURCE, 3, start=1, stop=2, num_beams=4**3 + 1)
+    greedy = model.translate(params, SOURCE, 3, start=1, stop=2)
+    assert beams.ids.shape == (2, 65, 4)
+    assert greedy.ids.shape == (2, 1, 4)
+    for i, source in enumerate(SOURCE.tolist()):
+        score, likeliest, one_by_one = written_in_loops(model, params, source, 3, 1, 2)
+        assert beams.scores[i, 0] == pytest.approx(score, rel=1e-12)
+        for ids, wanted in ((beams.best[i], likeliest), (greedy.best[i], one_by_one)):
+            assert ids.tolist() == wanted + [2] * (4 - len(wanted))
+
+
+def test_translations_of_many_sources_are_those_of_each(rng):
+    model = tl.Transformer(**SIZES)
+    params = random_params(model, rng)
+    together = model.translate(params, SOURCE[None], 5, 1, stop=[2, 3], num_beams=3)
+    assert together.ids.shape == (1, 2, 3, 6)
+    for i, source in enumerate(([3, 1, 2, 6, 5], [4, 4])):
+        alone = model.translate(params, source, 5, 1, stop=[2, 3], num_beams=3)
+        assert alone.ids.tolist() == together.ids[0, i].tolist()
+        np.testing.assert_allclose(alone.scores, together.scores[0, i], rtol=1e-10)
+
+
+def test_translations_that_are_not_possible(rng):
+    model = tl.Transformer(**SIZES)
+    params = model.init(rng)
+    for arguments, message in (
+        ((SOURCE, 6, 1, 2), "max_new_tokens=6: wanted at most 5"),
+        ((SOURCE, 5, 7, 2), r"id 7 is outside the table"),
+        ((3, 5, 1, 2), r"Transformer: ids of shape \(\)"),
+        ((SOURCE, 0, 1, 2), "max_new_tokens=0: wanted at least 1"),
+        ((SOURCE, 5, 1, 2, 0), "num_beams=0: wanted at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            model.translate(params, *arguments)
+
+
 def test_where_dropout_happens(rng, monkeypatch):
     """Section 5.4: on both sums of embeddings and positions, and on what each sublayer adds."""
     model = tl.Transformer(**SIZES, dropout=0.5)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinylm.autograd import Array, Nest, name
+from tinylm.beam import Beams, beam_search
 from tinylm.models.gpt import ACTIVATIONS, NORMS, _wanted
 from tinylm.nn import (
     DecoderPast,
@@ -258,6 +259,55 @@ class Transformer:
         logits = self(params, source_ids, target_ids, rng)
         return cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
+    def translate(
+        self,
+        params: Nest,
+        source_ids: Any,
+        max_new_tokens: int,
+        start: int,
+        stop: Any,
+        num_beams: int = 1,
+        length_penalty: float = 1.0,
+    ) -> Beams:
+        """Write the likeliest target of each source that a search finds.
+
+        Parameters
+        ----------
+        params : dict
+        source_ids : ndarray of int, shape (..., S)
+        max_new_tokens : int
+            At most `context_length`.
+        start : int
+            The token with which every target begins.
+        stop : int or list of int
+            Tokens that end it.
+        num_beams, length_penalty
+            As in `beam_search`; with one beam the search is greedy. In Vaswani et al. 2017,
+            section 6.1, there are 4.
+
+        Returns
+        -------
+        Beams
+            `ids` of shape (..., num_beams, 1 + max_new_tokens), and their scores.
+
+        Raises
+        ------
+        ValueError
+            If a number is out of its range.
+        """
+        if max_new_tokens > self.context_length:
+            raise ValueError(
+                f"Transformer: {max_new_tokens=}: wanted at most {self.context_length}, "
+                "the context_length"
+            )
+        memory, mask = self.encode(params, source_ids), self.source_mask(source_ids)
+        *leading, S, C = memory.shape
+        writer = _Writer(  # with an axis for the beams, which share the memory
+            self, memory.reshape(-1, 1, S, C), None if mask is None else mask.reshape(-1, 1, S)
+        )
+        prompt = np.full((*leading, 1), start)
+        return beam_search(writer, params, prompt, max_new_tokens, num_beams, length_penalty, stop)
+
     def _embedded(
         self, table: Array, ids: Any, rng: np.random.Generator | None, start: int = 0
     ) -> Array:
@@ -277,3 +327,22 @@ class Transformer:
 
     def _normalized(self, stack: Nest, x: Array) -> Array:
         return normalize(stack["norm"], x, self.norm_eps) if "norm" in stack else x
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """A decoder before its memory: a model that goes on with a target, as a GPT does."""
+
+    model: Transformer
+    memory: Any
+    source_mask: Any
+
+    @property
+    def context_length(self) -> int:
+        return self.model.context_length
+
+    def no_past(self) -> list[DecoderPast]:
+        return self.model.no_past()
+
+    def __call__(self, params: Nest, ids: Any, past: list[DecoderPast] | None = None) -> Array:
+        return self.model.decode(params, ids, self.memory, self.source_mask, past=past)

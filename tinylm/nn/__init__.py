@@ -14,10 +14,14 @@ from tinylm.nn.initializers import normal
 from tinylm.nn.multi_head import init_multi_head, multi_head_attention
 from tinylm.nn.past import DecoderPast, Past
 from tinylm.nn.positional import rotary, sinusoidal_encoding
+from tinylm.nn.reader import Reader, as_prompt, as_stops
 
 __all__ = [
     "DecoderPast",
     "Past",
+    "Reader",
+    "as_prompt",
+    "as_stops",
     "block",
     "decoder_block",
     "feed_forward",
