@@ -16,6 +16,7 @@ FLOORS = [
     ["version", "files", "threads", "workers", "autograd"],
     ["ops", "checkpoint"],
     ["nn", "text", "oracle"],
+    ["beam"],
     ["models"],
     ["training", "evaluation", "generation"],
     ["settings", "golden", "pytest_plugin"],
@@ -180,7 +181,7 @@ CONTRACT = {
     "rms_norm": "(x, gain, eps=1e-05)",
     "attention": "(Q, K, V, mask=None, causal=False, scale=None)",
     "multi_head_attention": "(params, query, key, value, num_heads, mask=None, causal=False, turn=None, past=None)",
-    "cross_entropy": "(logits, targets, ignore_index=-100)",
+    "cross_entropy": "(logits, targets, ignore_index=-100, label_smoothing=0.0, weights=None)",
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",
     "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1, rates=None)",
@@ -198,7 +199,8 @@ CONTRACT = {
     "precision": "(predicted, actual, average='macro')",
     "recall": "(predicted, actual, average='macro')",
     "f1": "(predicted, actual, average='macro')",
-    "generate": "(model, params, prompt_ids, max_new_tokens, temperature=1.0, top_k=None, top_p=None, rng=None)",
+    "generate": "(model, params, prompt_ids, max_new_tokens, temperature=1.0, top_k=None, top_p=None, rng=None, stop=None)",
+    "beam_search": "(model, params, prompt_ids, max_new_tokens, num_beams=4, length_penalty=1.0, stop=None)",
     "save": "(path, params, **metadata)",
     "load": "(path)",
     "corpus": "(source)",
@@ -228,6 +230,14 @@ def test_the_contract_stands(name):
 def test_the_classes_of_the_contract():
     fields = list(inspect.signature(tl.GPT).parameters)
     assert fields[:5] == ["vocab_size", "context_length", "d_model", "num_heads", "num_layers"]
+    assert list(inspect.signature(tl.Transformer).parameters)[:6] == [
+        "vocab_size",
+        "context_length",
+        "d_model",
+        "num_heads",
+        "num_encoder_layers",
+        "num_decoder_layers",
+    ]
     assert list(inspect.signature(tl.SGD).parameters)[:4] == [
         "lr",
         "momentum",

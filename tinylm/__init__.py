@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         value_and_grad,
         vjp,
     )
+    from tinylm.beam import beam_search
     from tinylm.checkpoint import load, save
     from tinylm.evaluation import (
         NGram,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         rouge,
     )
     from tinylm.generation import generate
-    from tinylm.models import GPT, LoRA
+    from tinylm.models import GPT, LoRA, Transformer
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
         attention,
@@ -78,6 +79,7 @@ _ROOMS = {
         "value_and_grad",
         "vjp",
     ],
+    "beam": ["beam_search"],
     "checkpoint": ["load", "save"],
     "evaluation": [
         "NGram",
@@ -94,7 +96,7 @@ _ROOMS = {
         "rouge",
     ],
     "generation": ["generate"],
-    "models": ["GPT", "LoRA"],
+    "models": ["GPT", "LoRA", "Transformer"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
         "attention",
@@ -138,12 +140,14 @@ __all__ = [
     "LoRA",
     "NGram",
     "Trainer",
+    "Transformer",
     "WordTokenizer",
     "__version__",
     "accuracy",
     "answer_f1",
     "attention",
     "balanced_weights",
+    "beam_search",
     "bleu",
     "confusion_matrix",
     "corpus",

@@ -2,5 +2,6 @@
 
 from tinylm.models.gpt import GPT
 from tinylm.models.lora import LoRA
+from tinylm.models.transformer import Transformer
 
-__all__ = ["GPT", "LoRA"]
+__all__ = ["GPT", "LoRA", "Transformer"]
