@@ -16,6 +16,7 @@ FLOORS = [
     ["version", "files", "threads", "workers", "autograd"],
     ["ops", "checkpoint", "download"],
     ["nn", "text", "oracle"],
+    ["beam"],
     ["models"],
     ["training", "evaluation", "generation"],
     ["settings", "golden", "pytest_plugin", "hub"],
@@ -180,7 +181,7 @@ CONTRACT = {
     "rms_norm": "(x, gain, eps=1e-05)",
     "attention": "(Q, K, V, mask=None, causal=False, scale=None)",
     "multi_head_attention": "(params, query, key, value, num_heads, mask=None, causal=False, turn=None, past=None)",
-    "cross_entropy": "(logits, targets, ignore_index=-100)",
+    "cross_entropy": "(logits, targets, ignore_index=-100, label_smoothing=0.0, weights=None)",
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",
     "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1, rates=None)",
@@ -190,10 +191,17 @@ CONTRACT = {
     "perplexity": "(model, params, ids, stride=None, batch_size=32, threads=1)",
     "pseudo_perplexity": "(model, params, ids, mask_id, special=(), batch_size=32)",
     "accuracy": "(predicted, actual)",
+    "confusion_matrix": "(predicted, actual)",
+    "matthews": "(predicted, actual)",
+    "bleu": "(hypotheses, references, lowercase=False, tokenize='13a')",
+    "rouge": "(hypotheses, references)",
+    "exact_match": "(predicted, answers)",
+    "answer_f1": "(predicted, answers)",
     "precision": "(predicted, actual, average='macro')",
     "recall": "(predicted, actual, average='macro')",
     "f1": "(predicted, actual, average='macro')",
-    "generate": "(model, params, prompt_ids, max_new_tokens, temperature=1.0, top_k=None, top_p=None, rng=None)",
+    "generate": "(model, params, prompt_ids, max_new_tokens, temperature=1.0, top_k=None, top_p=None, rng=None, stop=None)",
+    "beam_search": "(model, params, prompt_ids, max_new_tokens, num_beams=4, length_penalty=1.0, stop=None)",
     "save": "(path, params, **metadata)",
     "load": "(path)",
     "corpus": "(source)",
@@ -226,6 +234,14 @@ def test_the_classes_of_the_contract():
     for model in (tl.GPT, tl.BERT):
         fields = list(inspect.signature(model).parameters)
         assert fields[:5] == ["vocab_size", "context_length", "d_model", "num_heads", "num_layers"]
+    assert list(inspect.signature(tl.Transformer).parameters)[:6] == [
+        "vocab_size",
+        "context_length",
+        "d_model",
+        "num_heads",
+        "num_encoder_layers",
+        "num_decoder_layers",
+    ]
     assert list(inspect.signature(tl.SGD).parameters)[:4] == [
         "lr",
         "momentum",

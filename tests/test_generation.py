@@ -156,6 +156,29 @@ def test_logits_of_kept_keys_and_values_are_those_of_the_whole(rng, options, dty
         assert with_past.tolist() == without.tolist()
 
 
+def test_what_ends_stays_ended():
+    """Each row says its own length: the stop token comes when that many are there."""
+
+    class Counting:
+        context_length = 9
+
+        def __call__(self, params, ids):
+            self.steps = np.shape(ids)[-1]
+            ends = ids[..., :1] <= self.steps
+            return np.where(ends[..., None], [0.0, 0.0, 9.0], [0.0, 9.0, 0.0])
+
+    model = Counting()
+    ids = tl.generate(model, None, [[2], [4]], 6, temperature=0, stop=2)
+    assert ids.tolist() == [[2, 1, 2, 2, 2, 2, 2], [4, 1, 1, 1, 2, 2, 2]]
+    assert model.steps == 4, "nothing is left to be said"
+    ids = tl.generate(model, None, [3], 4, temperature=0, stop=[0, 2])
+    assert ids.tolist() == [3, 1, 1, 2, 0], "filled up with the first of them"
+    for nothing in (None, []):
+        assert tl.generate(model, None, [9], 2, temperature=0, stop=nothing).tolist() == [9, 1, 1]
+    with pytest.raises(ValueError, match="generate: stop=0.5: wanted a token"):
+        tl.generate(model, None, [3], 4, stop=0.5)
+
+
 def test_prompts_of_small_integers():
     assert tl.generate(Fixed([0.0] * 300 + [9.0]), None, np.uint8([7]), 2, 0).tolist() == [
         7,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinylm.autograd import Nest
+from tinylm.nn import Reader, as_prompt, as_stops
 from tinylm.ops import softmax
 
 
@@ -19,14 +20,14 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     rng: np.random.Generator | None = None,
+    stop: Any = None,
 ) -> Any:
     """Continue a prompt.
 
     Parameters
     ----------
     model : GPT
-        Or any object with a `context_length` and ``model(params, ids) -> logits``; if it has
-        `no_past`, what it computed for earlier tokens is kept as long as the context has room.
+        Or any other that `tinylm.nn.Reader` takes.
     params : nest
     prompt_ids : ndarray of int, shape (..., T)
         At least one token; the model sees the last `context_length` of them.
@@ -42,11 +43,13 @@ def generate(
         `top_k`, their probability among those k.
     rng : numpy.random.Generator, optional
         Draws the tokens; a fresh one if not given.
+    stop : int or list of int, optional
+        Tokens that end a sequence.
 
     Returns
     -------
     ndarray of int, shape (..., T + max_new_tokens)
-        The prompt and what follows.
+        The prompt and what follows; after a stop token, the first of `stop`.
 
     Raises
     ------
@@ -61,11 +64,7 @@ def generate(
     >>> tl.generate(model, params, [1, 2], 3, rng=np.random.default_rng(1)).shape
     (5,)
     """
-    ids = np.asarray(prompt_ids)
-    if ids.ndim < 1 or ids.shape[-1] == 0 or ids.dtype.kind not in "iu":
-        raise ValueError(
-            f"generate: prompt_ids of {ids.dtype} and shape {ids.shape}: wanted one or more integers"
-        )
+    prompt, stops = as_prompt("generate", prompt_ids), as_stops("generate", stop)
     for parameter, value, fits, wanted in (
         ("max_new_tokens", max_new_tokens, max_new_tokens >= 0, "at least 0"),
         ("temperature", temperature, 0 <= temperature < np.inf, "finite, not negative"),
@@ -75,21 +74,16 @@ def generate(
         if not fits:
             raise ValueError(f"generate: {parameter}={value!r}: wanted {wanted}")
     rng = np.random.default_rng() if rng is None else rng
-    T, length = ids.shape[-1], model.context_length
-    ids = np.concatenate(
-        [ids, np.zeros((*ids.shape[:-1], max_new_tokens), int)], axis=-1, dtype=int
-    )
-    past = model.no_past() if hasattr(model, "no_past") else []
-    seen = 0
+    *leading, T = prompt.shape
+    ids = np.full((*leading, T + max_new_tokens), stops[0] if stops.size else 0)
+    ids[..., :T] = prompt
+    read, ended = Reader(model, params), np.zeros(leading, bool)
     for t in range(T, T + max_new_tokens):
-        if past and t <= length:
-            logits = model(params, ids[..., seen:t], past=past)
-        else:  # the window moves, and with it every position in it
-            logits = model(params, ids[..., max(0, t - length) : t])
-        ids[..., t] = next_token(
-            logits[..., -1, :].astype(np.float64), temperature, top_k, top_p, rng
-        )
-        seen = t
+        token = next_token(read(ids[..., :t]), temperature, top_k, top_p, rng)
+        ids[..., t] = np.where(ended, ids[..., t], token)
+        ended |= np.isin(token, stops)
+        if ended.all():
+            break
     return ids
 
 
@@ -101,8 +95,6 @@ def next_token(
     rng: np.random.Generator,
 ) -> Any:
     """Draw one token for each row of logits, shape (..., V) -> (...)."""
-    if not np.isfinite(np.max(logits, axis=-1)).all():
-        raise ValueError("generate: the model's logits are not finite")
     if temperature == 0:
         return np.argmax(logits, axis=-1)
     top = np.max(logits, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Accuracy, precision, recall, F1: by hand, and against counts in a loop."""
+"""Accuracy, precision, recall, F1, confusion, Matthews: by hand, and against counts in a loop."""
 
 import numpy as np
 import pytest
@@ -39,8 +39,38 @@ def test_against_loops(pairs):
         assert measure(predicted, actual, "micro") == pytest.approx(tl.accuracy(predicted, actual))
 
 
+def test_matthews_by_hand():
+    """(TP TN - FP FN) / sqrt(...), with 3, 2, 1 and 2 of them."""
+    predicted, actual = [1, 1, 1, 0, 0, 1, 0, 0], [1, 1, 1, 0, 0, 0, 1, 1]
+    assert tl.confusion_matrix(predicted, actual).tolist() == [[2, 1], [2, 3]]
+    expected = (3 * 2 - 1 * 2) / ((3 + 1) * (3 + 2) * (2 + 1) * (2 + 2)) ** 0.5
+    assert tl.matthews(predicted, actual) == pytest.approx(expected)
+    assert tl.matthews([1, 0, 0], [0, 1, 1]) == -1
+    assert tl.matthews([1, 1, 1], [0, 1, 1]) == 0, "what is constant tells nothing"
+    many = np.tile([0, 1, 2], 10**6)
+    assert tl.matthews(many, many) == pytest.approx(1), "counts whose squares are no small integers"
+
+
+@given(LABELS)
+def test_confusion_and_correlation_against_loops(pairs):
+    """Gorodkin's: the covariance of one-hot labels, summed over the classes."""
+    predicted, actual = map(list, zip(*pairs, strict=True))
+    labels = sorted({*predicted, *actual})
+    counts = tl.confusion_matrix(predicted, actual)
+    for i, true in enumerate(labels):
+        for j, said in enumerate(labels):
+            assert counts[i, j] == pairs.count((said, true))
+    X, Y = (
+        np.equal.outer(x, labels) - np.mean(np.equal.outer(x, labels), axis=0)
+        for x in (predicted, actual)
+    )
+    size = np.sqrt(np.sum(X * X) * np.sum(Y * Y))
+    expected = np.sum(X * Y) / size if size > 1e-9 else 0
+    assert tl.matthews(predicted, actual) == pytest.approx(expected, abs=1e-12)
+
+
 def test_impossible_calls():
-    for measure in (tl.accuracy, tl.precision, tl.recall, tl.f1):
+    for measure in (tl.accuracy, tl.precision, tl.recall, tl.f1, tl.matthews, tl.confusion_matrix):
         for wrong in (([], []), ([1], [1, 2]), ([[1]], [[1]])):
             with pytest.raises(ValueError, match="wanted two rows of one length, not empty"):
                 measure(*wrong)

@@ -263,16 +263,27 @@ def cross_entropy_inputs(draw):
         targets.flat[0] = ignored
     if (targets == ignored).all():
         ignored = -1
-    return [x], {"targets": targets, "ignore_index": ignored}
+    attributes = {"targets": targets, "ignore_index": ignored}
+    if draw(st.booleans()):
+        attributes["label_smoothing"] = draw(st.sampled_from([0.1, 0.5, 1.0]))
+    if draw(st.booleans()):
+        weights = attributes["weights"] = rng.uniform(0.5, 2, V)
+        weights[(targets[targets != ignored][0] + 1) % V] *= draw(st.sampled_from([1, V == 1, 1e3]))
+    return [x], attributes
 
 
-def cross_entropy_in_loops(logits, targets, ignore_index=-100):
-    losses = []
+def cross_entropy_in_loops(logits, targets, ignore_index=-100, label_smoothing=0.0, weights=None):
+    losses, V = [], logits.shape[-1]
+    weights = [1.0] * V if weights is None else weights
     for i in np.ndindex(targets.shape):
-        if targets[i] != ignore_index:
-            score = logits[(*i, targets[i])]
-            losses.append(math.log(math.fsum(math.exp(v - score) for v in logits[i])))
-    return np.array(math.fsum(losses) / len(losses))
+        if targets[i] == ignore_index:
+            continue
+        for c, score in enumerate(logits[i]):
+            q = label_smoothing / V + (1 - label_smoothing) * (c == targets[i])
+            nll = math.log(math.fsum(math.exp(v - score) for v in logits[i])) if q else 0.0
+            losses.append(q * weights[c] * nll)
+    counted = [weights[c] for c in targets[targets != ignore_index]]
+    return np.array(math.fsum(losses) / math.fsum(counted))
 
 
 E2 = math.e**2

@@ -423,6 +423,18 @@ X = np.ones((2, 3))
         (lambda: tl.cross_entropy(X, [0, 3]), r"target 3 is outside the vocabulary \[0, 3\)"),
         (lambda: tl.cross_entropy(X, [0, -1]), "target -1 is outside"),
         (lambda: tl.cross_entropy(X, [-100, -100]), "no target counts"),
+        (
+            lambda: tl.cross_entropy(X, [0, 1], label_smoothing=1.5),
+            "label_smoothing=1.5: wanted a number from 0 to 1",
+        ),
+        (lambda: tl.cross_entropy(X, [0, 1], label_smoothing=float("nan")), "label_smoothing=nan"),
+        (
+            lambda: tl.cross_entropy(X, [0, 1], weights=[1.0, 1.0]),
+            r"weights has shape \(2,\): wanted \(3,\)",
+        ),
+        (lambda: tl.cross_entropy(X, [0, 1], weights=[1, 1, -1]), "weights: wanted finite numbers"),
+        (lambda: tl.cross_entropy(X, [0, 1], weights=[1, 1, np.inf]), "weights: wanted finite"),
+        (lambda: tl.cross_entropy(X, [0, -100], weights=[0, 1, 1]), "counts has the weight 0"),
         (lambda: tl.dropout(X, 1.0, np.random.default_rng()), "rate is 1.0: wanted 0 <= rate < 1"),
         (lambda: tl.dropout(X, float("nan"), np.random.default_rng()), "rate is nan"),
     ],
@@ -448,6 +460,35 @@ def test_the_cross_entropy_kernel_keeps_the_smallest_probability():
     value, gradient = tl.value_and_grad(lambda x: tl.cross_entropy(x, [0]))(logits)
     assert value == pytest.approx(small, rel=1e-14, abs=0)
     assert gradient[0] == pytest.approx([-small, small], rel=1e-14, abs=0)
+
+
+def test_smoothing_and_weights_by_hand():
+    """p is (7/8, 1/8) and the target the second: q is (1/4, 3/4) with half of it smoothed."""
+    logits, targets = np.log([[7.0, 1.0], [1.0, 1.0]]), [1, -100]
+    first, second = np.log(8 / 7), np.log(8)
+    for call in (tl.cross_entropy, tl.cross_entropy.formula):
+        smoothed = call(logits, np.array(targets), label_smoothing=0.5)
+        assert smoothed == pytest.approx(first / 4 + 3 * second / 4, rel=1e-14)
+        weighted = call(logits, np.array(targets), label_smoothing=0.5, weights=[2, 6])
+        assert weighted == pytest.approx((2 * first / 4 + 6 * 3 * second / 4) / 6, rel=1e-14)
+    # a mean in which the second row counts three times as much as the first
+    value = tl.cross_entropy(np.log([[7.0, 1.0], [1.0, 1.0]]), [0, 1], weights=[1, 3])
+    assert value == pytest.approx((first + 3 * np.log(2)) / 4, rel=1e-14)
+
+
+def test_what_smoothing_and_weights_leave_as_it_is(rng):
+    logits, targets = rng.standard_normal((2, 3, 5)).astype(np.float32), rng.integers(0, 5, (2, 3))
+    weights = rng.uniform(0.5, 2, 5)
+    before = weights.copy()
+    options = {"label_smoothing": 0.1, "weights": weights}
+    value, gradient = tl.value_and_grad(lambda x: tl.cross_entropy(x, targets, **options))(logits)
+    assert (value.dtype, gradient.dtype) == (np.float32, np.float32)
+    assert np.array_equal(weights, before)
+    np.testing.assert_allclose(np.sum(gradient, axis=-1), 0, atol=1e-6)
+    doubled = tl.cross_entropy(logits, targets, label_smoothing=0.1, weights=2 * weights)
+    assert doubled == pytest.approx(value, rel=1e-6), "the scale of the weights does not matter"
+    equal = tl.cross_entropy(logits, targets, weights=np.full(5, 3.0))
+    assert equal == pytest.approx(tl.cross_entropy(logits, targets), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", WITH_KERNEL)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from kernels import BUGS, MODEL, bf16, flash, inputs
 
+import tinylm as tl
 from tinylm import oracle
 from tinylm.oracle.reference import differentiable, tolerances
 from tinylm.oracle.verdict import judge
@@ -108,6 +109,41 @@ def test_heads_that_share_keys(bug, cause):
     with pytest.raises(oracle.GradientMismatch) as caught:
         oracle.check(flash(bug), "attention", given, rounding=MODEL[flash], causal=True, **BARE)
     assert str(caught.value.report.causes[0]).startswith(cause)
+
+
+@pytest.mark.parametrize(
+    ("missing", "cause"),
+    [
+        ("label_smoothing", "the targets are not smoothed"),
+        ("weights", "the weights of the classes are missing"),
+    ],
+)
+def test_options_of_the_cross_entropy_that_are_missing(missing, cause):
+    rng = np.random.default_rng(6)
+    options = {"label_smoothing": 0.1, "weights": rng.uniform(0.5, 2, 5)}
+    given = {
+        "logits": rng.standard_normal((16, 5)),
+        "targets": np.where(rng.random(16) < 0.2, -100, rng.integers(0, 5, 16)),
+        "cotangent": 0.7,
+    }
+
+    def kernel(left):
+        def run(logits, targets, cotangent):
+            loss, pullback = tl.vjp(lambda x: tl.cross_entropy(x, targets, **left), logits)
+            return loss, {"logits": pullback(cotangent)[0]}
+
+        return run
+
+    strict = oracle.Rounding(io="f32")
+    assert oracle.check(
+        kernel(options), "cross_entropy", given, rounding=strict, **options, **BARE
+    ).ok
+    options_left = {key: x for key, x in options.items() if key != missing}
+    with pytest.raises(oracle.GradientMismatch) as caught:
+        oracle.check(
+            kernel(options_left), "cross_entropy", given, rounding=strict, **options, **BARE
+        )
+    assert caught.value.report.causes[0].text == cause
 
 
 def test_an_intermediate_that_was_not_said_to_be_rounded():

@@ -175,7 +175,9 @@ def test_what_the_manifest_says(golden):
     assert cases["attention-causal"]["attributes"] == {"causal": True, "scale": None}
     assert cases["gelu"]["attributes"] == {"approximate": False}
     assert cases["gelu-tanh"]["attributes"] == {"approximate": True}
-    assert cases["cross_entropy"]["attributes"] == {"ignore_index": -100}
+    assert cases["cross_entropy"]["attributes"] == {
+        "ignore_index": -100, "label_smoothing": 0.0, "weights": None,
+    }  # fmt: skip
     assert cases["gpt"]["attributes"]["adamw"] == {
         "lr": 0.01, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01,
     }  # fmt: skip

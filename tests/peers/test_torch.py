@@ -1,6 +1,7 @@
 """PyTorch as a witness, in float64: ops, layers, optimizers."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -89,12 +90,21 @@ def test_embedding_and_cross_entropy():
         rng,
     )
     targets = np.where(rng.random((3, 4)) < 0.3, -100, ids)
-    assert_agree(
-        lambda x: tl.cross_entropy(x, targets),
-        lambda x: F.cross_entropy(x.reshape(-1, 5), torch.tensor(targets.ravel())),
-        [rng.standard_normal((3, 4, 5))],
-        rng,
-    )
+    weights = rng.uniform(0, 2, 5)
+    for smoothing, weight in itertools.product((0.0, 0.1, 1.0), (None, weights)):
+        assert_agree(
+            lambda x, s=smoothing, w=weight: tl.cross_entropy(
+                x, targets, label_smoothing=s, weights=w
+            ),
+            lambda x, s=smoothing, w=weight: F.cross_entropy(
+                x.reshape(-1, 5),
+                torch.tensor(targets.ravel()),
+                weight=None if w is None else torch.tensor(w),
+                label_smoothing=s,
+            ),
+            [rng.standard_normal((3, 4, 5))],
+            rng,
+        )
 
 
 @pytest.mark.parametrize("bias", [True, False])

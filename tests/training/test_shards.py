@@ -102,3 +102,29 @@ def test_what_is_cut(rng):
 def test_batches_that_cannot_be_cut(ids, targets):
     with pytest.raises(ValueError, match="a batch whose arrays have .* wanted the same number"):
         cut(ids, targets)
+
+
+class Classifier:
+    """Logistic regression with class weights."""
+
+    weights = tl.balanced_weights([0, 0, 0, 0, 1, 1, 2], num_classes=3)
+
+    def loss(self, params, ids, targets):
+        return tl.cross_entropy(params["W"][ids], targets, weights=self.weights)
+
+    def target_weight(self, targets):
+        return float(np.sum(self.weights[targets[targets != -100]]))
+
+
+def test_class_weights_of_cross_entropy(rng):
+    """The trainer's shards give the weighted mean of all, whatever class falls into which."""
+    ids, targets = rng.integers(0, 4, 7), np.array([0, 1, 0, 0, 2, 1, -100])
+    params = {"W": rng.standard_normal((4, 3))}
+    whole, *cuts = (tl.Trainer(Classifier(), params, tl.SGD(0.5), shards=n) for n in (1, 2, 3, 7))
+    loss = whole.step(ids, targets)
+    p = np.exp(params["W"])[ids] / np.sum(np.exp(params["W"])[ids], axis=1, keepdims=True)
+    w = Classifier.weights[targets[:-1]]
+    assert loss == pytest.approx(-np.sum(w * np.log(p[np.arange(6), targets[:-1]])) / np.sum(w))
+    for trainer in cuts:
+        assert trainer.step(ids, targets) == pytest.approx(loss, rel=1e-13)
+        np.testing.assert_allclose(trainer.params["W"], whole.params["W"], rtol=1e-12)

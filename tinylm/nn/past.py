@@ -54,3 +54,34 @@ class Past:
         self.length = stop
         K, V = (rows[..., :stop, :] for rows in self._rows)
         return K, V
+
+    def reorder(self, order: Any) -> None:
+        """Go on from other rows: of the beams of a search, those that were kept.
+
+        Parameters
+        ----------
+        order : ndarray of int, shape (B, K)
+            Row ``[b, k]`` of all keys and values, whose first two axes are of batch and beams, is
+            then what row ``[b, order[b, k]]`` was.
+        """
+        batch = np.arange(len(order))[:, None]
+        for i, rows in enumerate(self._rows):
+            kept = rows[batch, order, :, : self.length]
+            self._rows[i] = np.empty((*kept.shape[:-2], self.capacity, kept.shape[-1]), rows.dtype)
+            self._rows[i][..., : self.length, :] = kept
+
+
+class DecoderPast(Past):
+    """The past of a decoder's layer: beside its own keys and values, those of the memory.
+
+    The memory is the same for all beams, and is not reordered.
+
+    Parameters
+    ----------
+    capacity : int
+        Positions for which memory is set aside, of the target and of the source.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__(capacity)
+        self.memory = Past(capacity)

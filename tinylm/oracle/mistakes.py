@@ -248,10 +248,10 @@ def _in_gradients(program: Program, right: Tensors) -> Iterator[Mistake]:
     if program.name == "log_softmax":
         yield Mistake("the probabilities are missing", {"x": program.cotangent + 0.0}, graded=False)
     if program.name == "cross_entropy":
-        probabilities = _probabilities(program)
-        yield Mistake("the targets are not subtracted", {"logits": probabilities}, graded=False)
-        targets = {"logits": right["logits"] - probabilities}
-        yield Mistake("the probabilities are missing", targets, graded=False)
+        targets = program.names()["d_log_probabilities"]
+        probabilities = {"logits": right["logits"] - targets}
+        yield Mistake("the targets are not subtracted", probabilities, graded=False)
+        yield Mistake("the probabilities are missing", {"logits": targets}, graded=False)
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
             if np.shape(right[a]) == np.shape(right[b]):
@@ -259,13 +259,6 @@ def _in_gradients(program: Program, right: Tensors) -> Iterator[Mistake]:
                 yield Mistake(f"the gradients of {a} and {b} are swapped", both, graded=False)
                 yield Mistake(f"the gradient of {a} is that of {b}", {a: right[b]}, graded=False)
                 yield Mistake(f"the gradient of {b} is that of {a}", {b: right[a]}, graded=False)
-
-
-def _probabilities(program: Program) -> Any:
-    """Softmax, as it stands in the gradient of the cross-entropy."""
-    counted = np.asarray(program.inputs["targets"]) != program.inputs.get("ignore_index", -100)
-    share = program.cotangent / np.count_nonzero(counted) * counted[..., None]
-    return np.exp(program.names()["log_probabilities"]) * share
 
 
 def _factors(program: Program) -> dict[str, float]:

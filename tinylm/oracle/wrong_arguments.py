@@ -60,6 +60,10 @@ def _of_cross_entropy(inputs: dict[str, Any]) -> Iterator[tuple[str, dict[str, A
     if np.any(targets == ignored):
         shown = np.where(targets == ignored, 0, targets)
         yield "ignored targets count, as if they were 0", {"targets": shown, "ignore_index": -1}
+    if inputs.get("label_smoothing"):
+        yield "the targets are not smoothed", {"label_smoothing": 0.0}
+    if inputs.get("weights") is not None:
+        yield "the weights of the classes are missing", {"weights": None}
     yield (
         "the targets are one off",
         {"targets": np.where(targets == ignored, ignored, (targets + 1) % V)},
