@@ -14,11 +14,11 @@ import tinylm as tl
 ROOT = Path(tl.__file__).parent
 FLOORS = [
     ["version", "files", "threads", "workers", "autograd"],
-    ["ops", "checkpoint"],
+    ["ops", "checkpoint", "download"],
     ["nn", "text", "oracle"],
     ["models"],
     ["training", "evaluation", "generation"],
-    ["settings", "golden", "pytest_plugin"],
+    ["settings", "golden", "pytest_plugin", "hub"],
     ["run", "arguments"],
     ["planning", "report", "oracle_cli"],
     ["cli"],
@@ -194,6 +194,8 @@ CONTRACT = {
     "save": "(path, params, **metadata)",
     "load": "(path)",
     "corpus": "(source)",
+    "from_pretrained": "(directory, task=None, dtype=None)",
+    "save_pretrained": "(directory, model, params, tokenizer=None, labels=())",
 }
 
 

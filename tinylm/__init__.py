@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         recall,
     )
     from tinylm.generation import generate
+    from tinylm.hub import from_pretrained, save_pretrained
     from tinylm.models import BERT, GPT
     from tinylm.nn import multi_head_attention, rotary, sinusoidal_encoding
     from tinylm.ops import (
@@ -54,7 +55,13 @@ if TYPE_CHECKING:
         silu,
         softmax,
     )
-    from tinylm.text import CharTokenizer, WordTokenizer, corpus
+    from tinylm.text import (
+        BPETokenizer,
+        CharTokenizer,
+        WordPieceTokenizer,
+        WordTokenizer,
+        corpus,
+    )
     from tinylm.training import SGD, AdamW, Trainer
 
 _ROOMS = {
@@ -84,6 +91,7 @@ _ROOMS = {
         "recall",
     ],
     "generation": ["generate"],
+    "hub": ["from_pretrained", "save_pretrained"],
     "models": ["BERT", "GPT"],
     "nn": ["multi_head_attention", "rotary", "sinusoidal_encoding"],
     "ops": [
@@ -100,7 +108,13 @@ _ROOMS = {
         "silu",
         "softmax",
     ],
-    "text": ["CharTokenizer", "WordTokenizer", "corpus"],
+    "text": [
+        "BPETokenizer",
+        "CharTokenizer",
+        "WordPieceTokenizer",
+        "WordTokenizer",
+        "corpus",
+    ],
     "training": ["SGD", "AdamW", "Trainer"],
     "oracle": [],
 }
@@ -125,9 +139,11 @@ __all__ = [
     "GPT",
     "SGD",
     "AdamW",
+    "BPETokenizer",
     "CharTokenizer",
     "NGram",
     "Trainer",
+    "WordPieceTokenizer",
     "WordTokenizer",
     "__version__",
     "accuracy",
@@ -139,6 +155,7 @@ __all__ = [
     "embedding",
     "f1",
     "formulas",
+    "from_pretrained",
     "gelu",
     "generate",
     "grad",
@@ -163,6 +180,7 @@ __all__ = [
     "rms_norm",
     "rotary",
     "save",
+    "save_pretrained",
     "silu",
     "sinusoidal_encoding",
     "softmax",

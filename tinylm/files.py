@@ -1,8 +1,9 @@
-"""Files written whole or not at all, and folders that one process holds."""
+"""Files written whole or not at all, folders that one process holds, JSON that is read strictly."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -60,3 +61,35 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def strict_json(data: bytes) -> Any:
+    """What JSON says, where it says one thing: no name twice, no NaN, no endless number; else a ValueError."""
+    try:
+        return json.loads(
+            data.decode("utf-8"),
+            object_pairs_hook=_once_each,
+            parse_int=_short,
+            parse_constant=_no_number,
+        )
+    except RecursionError:
+        raise ValueError("the JSON is nested too deep") from None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"the JSON names {name!r:.80} twice")
+        result[name] = value
+    return result
+
+
+def _short(digits: str) -> int:
+    if len(digits) > 40:  # long ones take long to read
+        raise ValueError(f"the JSON holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _no_number(constant: str) -> Any:
+    raise ValueError(f"the JSON holds {constant}, which is no number")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinylm.files import write_atomically
+from tinylm.download import DownloadError, fetch
 from tinylm.text.cleaning import drop_near_duplicates
 
 
@@ -220,25 +220,7 @@ def cache_folder() -> Path:
 def _downloaded(download: Download) -> Path:
     """The path of the downloaded file; fetched if it is not there or not the right one."""
     path = cache_folder() / download.name
-    if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() == download.sha256:
-        return path
-    import http.client  # these take a while to load, and are seldom needed
-    import urllib.request
-
     try:
-        with urllib.request.urlopen(download.url, timeout=30) as answer:  # noqa: S310  # our own
-            data = answer.read(download.size + 1)
-    except (OSError, http.client.HTTPException) as error:
-        raise CorpusError(
-            f"{download.name} could not be downloaded from {download.url}: {error}. "
-            f"A copy put at {path} would be used"
-        ) from None
-    came = hashlib.sha256(data).hexdigest()
-    if came != download.sha256:
-        raise CorpusError(
-            f"{download.url} sent {len(data)} bytes with the sha256 {came}: "
-            f"wanted {download.sha256}; nothing was kept"
-        )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, [data])
-    return path
+        return fetch(download.url, path, download.sha256, download.size)
+    except DownloadError as error:
+        raise CorpusError(f"{download.name}: {error}. A copy put at {path} would be used") from None

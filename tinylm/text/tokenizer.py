@@ -20,7 +20,7 @@ class Tokenizer(ABC):
 
     What `encode` returns, `decode` turns into the very same text again; where a tokenizer cannot
     promise that, `encode` raises `UnknownTokenError`. A tokenizer that drops or replaces words does so
-    only when it was trained to.
+    only when it was trained to, or says that it always does, as WordPiece.
     """
 
     kind: ClassVar[str]
