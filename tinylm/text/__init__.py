@@ -5,8 +5,8 @@ from tinylm.text.bpe import BPETokenizer
 from tinylm.text.characters import CharTokenizer
 from tinylm.text.cleaning import STOP_WORDS, clean, drop_near_duplicates
 from tinylm.text.corpora import JOIN, CorpusError, corpus, documents, fingerprint, split
-from tinylm.text.masking import mask_tokens
 from tinylm.text.hugging_face import read_tokenizer, write_tokenizer
+from tinylm.text.masking import mask_tokens
 from tinylm.text.tokenizer import Tokenizer, load_tokenizer
 from tinylm.text.tokenizer_files import TokenizerFileError
 from tinylm.text.tokenizer_json import read_tokenizer_json, write_tokenizer_json
