@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 from helpers import distance
+from hypothesis import given
+from hypothesis import strategies as st
 from registry import (
     cross_entropy_in_loops,
     gelu_in_loops,
@@ -184,6 +186,31 @@ def test_padding_changes_nothing_of_the_real_tokens(rng, task):
             real = (slice(None), slice(3)) if expected.ndim == 3 else ...
             assert distance(result[real], expected) < 1e-12
             assert distance(other[real], expected) > 1e-6, "without a mask they are seen"
+
+
+@given(st.integers(0, 2**32 - 1), st.lists(st.booleans(), min_size=1, max_size=5))
+def test_what_is_masked_has_no_part_in_the_rest(seed, mask):
+    """Wherever it stands, not at the end alone."""
+    rng, mask = np.random.default_rng(seed), np.array(mask)
+    model = tl.BERT(**SIZES)
+    params, ids = random_params(model, rng), rng.integers(0, 11, mask.size)
+    other = np.where(mask, ids, rng.integers(0, 11, mask.size))
+    one, two = (model(params, row, mask=mask) for row in (ids, other))
+    np.testing.assert_allclose(one.hidden[mask], two.hidden[mask], rtol=0, atol=1e-12)
+    if mask.any():
+        embedded = [model.embed(params, row, mask=mask) for row in (ids, other)]
+        np.testing.assert_allclose(*embedded, rtol=0, atol=1e-12)
+    assert np.isfinite(one.hidden).all()
+
+
+@given(st.integers(0, 2**32 - 1), st.permutations(range(5)))
+def test_order_is_told_by_the_positions_alone(seed, order):
+    rng, order = np.random.default_rng(seed), np.array(order)
+    model = tl.BERT(**SIZES)
+    params, ids = random_params(model, rng), rng.integers(0, 11, 5)
+    params["position_embedding"] = np.zeros((5, 6))
+    hidden, moved = (model(params, row).hidden for row in (ids, ids[order]))
+    np.testing.assert_allclose(moved, hidden[order], rtol=0, atol=1e-11)
 
 
 @TASK

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from bert_names import mapped
 
 import tinylm as tl
 
@@ -22,8 +21,13 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
+def ours():
+    return tl.from_pretrained(DIRECTORY)
+
+
+@pytest.fixture(scope="module")
 def theirs():
-    """Ids and mask of the texts, and what transformers makes of them."""
+    """Their tokens, what their model makes of them, and the mean over the tokens, of length 1."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(DIRECTORY)
     model = transformers.AutoModel.from_pretrained(DIRECTORY, attn_implementation="eager").eval()
     tokens = tokenizer(TEXTS, padding=True, return_tensors="pt")
@@ -31,32 +35,28 @@ def theirs():
         answer = model(**tokens)
     real = tokens["attention_mask"][..., None].float()
     mean = (answer.last_hidden_state * real).sum(1) / real.sum(1)
-    return model, tokens, answer, torch.nn.functional.normalize(mean, dim=1).numpy()
+    return tokens, answer, torch.nn.functional.normalize(mean, dim=1).numpy()
 
 
-def test_sentence_embeddings(theirs):
-    model, tokens, answer, expected = theirs
-    config = model.config
-    ours = tl.BERT(
-        config.vocab_size,
-        config.max_position_embeddings,
-        config.hidden_size,
-        config.num_attention_heads,
-        config.num_hidden_layers,
-        config.intermediate_size,
-    )
-    assert ours.norm_eps == config.layer_norm_eps
-    params = mapped(ours, {name: p.detach().numpy() for name, p in model.named_parameters()})
-    ids, mask = tokens["input_ids"].numpy(), tokens["attention_mask"].numpy().astype(bool)
-    assert not mask.all()
-    embeddings = ours.embed(params, ids, mask=mask)
+def test_sentence_embeddings(ours, theirs):
+    tokens, answer, expected = theirs
+    inputs = ours.encode(TEXTS)
+    for mine, name in (("ids", "input_ids"), ("mask", "attention_mask")):
+        assert np.array_equal(inputs[mine], tokens[name])
+    assert not inputs["mask"].all()
+    embeddings = ours.model.embed(ours.params, **inputs)
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(embeddings, expected, rtol=0, atol=1e-5)
-    encoded = ours(params, ids, mask=mask)
-    real = mask[..., None]
-    np.testing.assert_allclose(
-        encoded.hidden * real, answer.last_hidden_state.numpy() * real, rtol=0, atol=2e-5
-    )
+    encoded, real = ours(TEXTS), inputs["mask"][..., None]
+    hidden = answer.last_hidden_state.numpy()
+    np.testing.assert_allclose(encoded.hidden * real, hidden * real, rtol=0, atol=2e-5)
     np.testing.assert_allclose(encoded.pooled, answer.pooler_output.numpy(), rtol=0, atol=1e-5)
-    likeness = embeddings @ embeddings.T
+
+
+def test_a_text_alone_is_what_it_is_among_others(ours):
+    together = ours.model.embed(ours.params, **ours.encode(TEXTS[:4]))
+    for text, expected in zip(TEXTS, together, strict=False):
+        alone = ours.model.embed(ours.params, **ours.encode(text))[0]
+        np.testing.assert_allclose(alone, expected, rtol=0, atol=1e-6)
+    likeness = together @ together.T
     assert likeness[1, 2] > likeness[1, 3] + 0.3, "what means the same lies near"
