@@ -55,10 +55,11 @@ def directory(whole, tmp_path):
 def refused(folder, match, **arguments):
     """It names what is wrong, in less than 0.1 s of computing, and in little memory.
 
-    That of the files twice, where a short text of JSON counts as the object that Python makes of it.
+    That of the files twice, where three bytes of JSON count as the object that Python makes of
+    them.
     """
     files = [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
-    size = sum((16 if p.suffix == ".json" else 2) * p.stat().st_size for p in files)
+    size = sum((32 if p.suffix == ".json" else 2) * p.stat().st_size for p in files)
     tracemalloc.start()
     try:
         with pytest.raises(HubError, match=match) as error:
@@ -193,7 +194,10 @@ NO_JSON = {
     "twice": b'{"model_type": "gpt2", "model_type": "bert"}',
     "twice inside": b'{"model_type": "gpt2", "id2label": {"0": "a", "0": "b"}}',
     "NaN": b'{"model_type": "gpt2", "vocab_size": NaN}',
-    "too long": b" " * (2**22 + 1),
+    "too long": b" " * (2**19 + 1),
+    "many objects": b"[" + b'{"a":0},' * (2**16 - 1) + b"{}]",
+    "many lists": b"[" + b"[]," * (2**17) + b"0]",
+    "many names": b"{" + b"".join(b'"%d":0,' % i for i in range(2**15)) + b'"0":1}',
     "zeros": bytes(1000),
     "a pickle": b"\x80\x04\x95",
 }

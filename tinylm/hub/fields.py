@@ -13,8 +13,8 @@ from typing import Any
 
 from tinylm.files import strict_json
 
-LONGEST = 2**22
-"""Of a JSON file, in bytes; the index of the largest model that there is has a tenth of it."""
+LONGEST = 2**19
+"""Of a JSON file, in bytes, which is room for five thousand tensors in an index."""
 
 LARGEST = 2**31 - 1
 """Of a size."""
