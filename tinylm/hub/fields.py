@@ -7,6 +7,7 @@ import math
 import os
 import reprlib
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ class Fields:
 
     def eps(self, field: str, default: float) -> float:
         """What stands beside a variance."""
-        return self.number(field, default, math.ulp(0.0), math.inf, "a number above 0")
+        return self.number(field, default, math.ulp(0.0), sys.float_info.max, "a number above 0")
 
     def choice(self, field: str, names: Mapping[str, Any], default: str | None = None) -> Any:
         """What a name of theirs stands for."""
