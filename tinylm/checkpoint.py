@@ -32,8 +32,8 @@ DTYPES = {
     "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
 NAMES = {np.dtype(dtype): key for key, dtype in DTYPES.items()}
-LONGEST_HEADER = 2**23
-"""Of a file in bytes; a hundred thousand tensors take about as many."""
+LONGEST_HEADER = 2**20
+"""In bytes; eight thousand tensors take about as many."""
 
 
 class CheckpointError(ValueError):

@@ -55,10 +55,11 @@ def directory(whole, tmp_path):
 def refused(folder, match, **arguments):
     """It names what is wrong, in less than 0.1 s of computing, and in little memory.
 
-    That of the files twice, where a short text of JSON counts as the object that Python makes of it.
+    That of the files twice, where three bytes of JSON count as the object that Python makes of
+    them.
     """
     files = [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
-    size = sum((16 if p.suffix == ".json" else 2) * p.stat().st_size for p in files)
+    size = sum((32 if p.suffix == ".json" else 2) * p.stat().st_size for p in files)
     tracemalloc.start()
     try:
         with pytest.raises(HubError, match=match) as error:
@@ -135,7 +136,7 @@ def test_fields_that_are_missing(directory, name, field):
         ("gpt2", "model_type", ["llama", "GPT2", 2, None, ["gpt2"], {}, "x" * 10**5]),
         ("gpt2", "architectures", ["GPT2LMHeadModel", [], [3], [[]], ["GPT2ForSequenceClassification"], {}]),
         ("gpt2", "activation_function", ["gelu_fast", "quick_gelu", 1, None, [], "GELU"]),
-        ("gpt2", "layer_norm_epsilon", [0, -1e-5, "1e-5", None, True, float("nan"), [1e-5]]),
+        ("gpt2", "layer_norm_epsilon", [0, -1e-5, "1e-5", None, True, float("nan"), [1e-5], 10**400]),
         ("gpt2", "resid_pdrop", [-0.1, 1, 1.5, "0.1", None, False]),
         ("gpt2", "attn_pdrop", [2, "x"]),
         ("gpt2", "tie_word_embeddings", ["true", 1, None, []]),
@@ -193,7 +194,10 @@ NO_JSON = {
     "twice": b'{"model_type": "gpt2", "model_type": "bert"}',
     "twice inside": b'{"model_type": "gpt2", "id2label": {"0": "a", "0": "b"}}',
     "NaN": b'{"model_type": "gpt2", "vocab_size": NaN}',
-    "too long": b" " * (2**22 + 1),
+    "too long": b" " * (2**19 + 1),
+    "many objects": b"[" + b'{"a":0},' * (2**16 - 1) + b"{}]",
+    "many lists": b"[" + b"[]," * (2**17) + b"0]",
+    "many names": b"{" + b"".join(b'"%d":0,' % i for i in range(2**15)) + b'"0":1}',
     "zeros": bytes(1000),
     "a pickle": b"\x80\x04\x95",
 }
@@ -391,6 +395,16 @@ def test_shards_outside_of_the_folder(directory, shard):
     refused(folder, f"{INDEX}: weight_map has .* wanted the name of a file in the same folder")
 
 
+def test_what_is_deep_but_can_be_read(directory):
+    """Just less than Python's recursion limit, which a message must not reach either."""
+    folder = directory("sharded")
+    deep = "[" * 900 + "]" * 900
+    (folder / INDEX).write_text(f'{{"weight_map": {{"a": {deep}}}}}')
+    refused(folder, f"{INDEX}: weight_map has 'a' in .*: wanted the name|nested too deep")
+    (folder / "config.json").write_text(f'{{"model_type": "gpt2", "vocab_size": {deep}}}')
+    refused(folder, r"config.json: .*=.*: wanted|is missing|nested too deep")
+
+
 def test_indexes_that_disagree_with_the_shards(directory):
     folder = directory("sharded")
     weight_map(folder, more="nowhere.safetensors")
@@ -422,7 +436,7 @@ def test_a_tensor_in_two_shards(directory):
         ("max_new_tokens", [0, -1, 2**31, "20", 1.5, True]),
         ("max_length", [0, [], 10**30]),
         ("do_sample", [1, "yes"]),
-        ("temperature", [0, -1.0, "1", True, float("inf"), float("nan")]),
+        ("temperature", [0, -1.0, "1", True, float("inf"), float("nan"), 10**400]),
         ("top_k", [-1, 2.5, "50"]),
         ("top_p", [0, -0.5, 1.1, "1"]),
         ("eos_token_id", [-1, "</s>", [1, "2"], [[1]], 2**31, True, {}]),

@@ -7,14 +7,15 @@ import math
 import os
 import reprlib
 import stat
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tinylm.files import strict_json
 
-LONGEST = 2**22
-"""Of a JSON file, in bytes; the index of the largest model that there is has a tenth of it."""
+LONGEST = 2**19
+"""Of a JSON file, in bytes, which is room for five thousand tensors in an index."""
 
 LARGEST = 2**31 - 1
 """Of a size."""
@@ -101,7 +102,7 @@ class Fields:
 
     def eps(self, field: str, default: float) -> float:
         """What stands beside a variance."""
-        return self.number(field, default, math.ulp(0.0), math.inf, "a number above 0")
+        return self.number(field, default, math.ulp(0.0), sys.float_info.max, "a number above 0")
 
     def choice(self, field: str, names: Mapping[str, Any], default: str | None = None) -> Any:
         """What a name of theirs stands for."""

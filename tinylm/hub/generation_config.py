@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import reprlib
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +42,7 @@ def read_generation_config(folder: Path, config: Fields) -> GenerationConfig:
     for field, nothing in NOT_DONE.items():
         if given.values.get(field, nothing) != nothing:
             warnings.warn(
-                f"{given.path}: {field}={given.values[field]!r:.40} is not done here",
+                f"{given.path}: {field}={reprlib.repr(given.values[field])} is not done here",
                 HubWarning,
                 stacklevel=3,
             )
@@ -53,7 +55,7 @@ def read_generation_config(folder: Path, config: Fields) -> GenerationConfig:
         max_new_tokens=given.size_or_none("max_new_tokens"),
         max_length=given.size_or_none("max_length"),
         do_sample=given.flag("do_sample", default=False),
-        temperature=given.number("temperature", 1.0, above, math.inf, "a number above 0"),
+        temperature=given.number("temperature", 1.0, above, sys.float_info.max, "a number above 0"),
         top_k=given.size_or_none("top_k", least=0) or None,
         top_p=given.number("top_p", 1.0, above, math.nextafter(1, 2), "above 0, at most 1"),
         eos=tuple(eos),

@@ -83,6 +83,13 @@ class Pretrained:
         -------
         Answer or Encoded
             Encoded(hidden, pooled) from a BERT without a head.
+
+        Raises
+        ------
+        HubError
+            If there is no tokenizer for a text, or what is given is neither text nor ids.
+        ValueError
+            If the model cannot take it: what is too long is not cut.
         """
         inputs = self.encode(first, second)
         if isinstance(self.model, BERT):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
 
 from tinylm.checkpoint import Stored, open_tensors
@@ -42,7 +43,7 @@ def _sharded(folder: Path) -> dict[str, Stored]:
     for name, shard in places.items():
         if not isinstance(shard, str) or not PLAIN_NAME.fullmatch(shard):
             raise HubError(
-                f"{index.path}: weight_map has {name!r:.80} in {shard!r:.80}: "
+                f"{index.path}: weight_map has {name!r:.80} in {reprlib.repr(shard)}: "
                 "wanted the name of a file in the same folder"
             )
     tensors: dict[str, Stored] = {}

@@ -54,6 +54,8 @@ def save_pretrained(
     HubError
         If the model has an option that theirs has not, which the message names, or the parameters
         are not those of the model.
+    TypeError
+        If the tokenizer is of another kind.
     OSError
         If a file cannot be written.
 
