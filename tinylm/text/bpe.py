@@ -256,7 +256,7 @@ class BPETokenizer(Tokenizer):
         size = vocab_size - len(special_tokens)
         tokens, merges = learn_merges(words, alphabet, size, lambda left, right: left + right)
         spelled = [(tokens[left], tokens[right]) for left, right in merges]
-        return cls(tokens + special_tokens, spelled, special_tokens)
+        return cls(list(dict.fromkeys(tokens + special_tokens)), spelled, special_tokens)
 
     @classmethod
     def from_files(

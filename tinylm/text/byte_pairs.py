@@ -107,8 +107,8 @@ def replaced(word: Sequence[int], pair: Pair, new: int) -> list[int]:
 def apply_merges(word: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) -> list[int]:
     """A word after its merges: always the one of the lowest rank, and of these the leftmost.
 
-    For n symbols the time is O(n log n): the neighbours of every symbol are known, and a heap
-    holds the pairs that may be merged.
+    For n symbols the time is O(n log n): every symbol knows its neighbours, and the pairs that
+    may be merged wait in heaps, one of ranks, and for each rank one of places.
 
     Parameters
     ----------
@@ -126,14 +126,17 @@ def apply_merges(word: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) ->
     size = len(word)
     symbols = list(word)
     after, before = list(range(1, size + 1)), list(range(-1, size - 1))
-    heap = [
-        merges[pair][0] * size + place
-        for place, pair in enumerate(pairwise(word))
-        if pair in merges
-    ]
-    heapq.heapify(heap)
-    while heap:
-        rank, left = divmod(heapq.heappop(heap), size)
+    waiting: dict[int, list[int]] = {}
+    for place, pair in enumerate(pairwise(word)):
+        if pair in merges:
+            waiting.setdefault(merges[pair][0], []).append(place)  # in order, and so a heap
+    ranks = list(waiting)
+    heapq.heapify(ranks)
+    while ranks:
+        rank = ranks[0]
+        left = heapq.heappop(waiting[rank])
+        if not waiting[rank]:
+            del waiting[heapq.heappop(ranks)]
         right = after[left]
         found = merges.get((symbols[left], symbols[right])) if right < size else None
         if found is None or found[0] != rank:  # a neighbour has been merged since
@@ -146,5 +149,7 @@ def apply_merges(word: Sequence[int], merges: Mapping[Pair, tuple[int, int]]) ->
             if place >= 0 and after[place] < size:
                 found = merges.get((symbols[place], symbols[after[place]]))
                 if found is not None:
-                    heapq.heappush(heap, found[0] * size + place)
+                    if found[0] not in waiting:
+                        heapq.heappush(ranks, found[0])
+                    heapq.heappush(waiting.setdefault(found[0], []), place)
     return [symbol for symbol in symbols if symbol >= 0]

@@ -21,6 +21,14 @@ BERT_ROLES: dict[str, str | None] = {
     "pad_token": PAD, "unk_token": UNK, "cls_token": CLS, "sep_token": SEP, "mask_token": MASK,
 }  # fmt: skip
 
+USUAL = {
+    "add_bos_token": False,
+    "add_eos_token": False,
+    "do_basic_tokenize": True,
+    "never_split": [],
+}
+"""Options of `tokenizer_config.json` that are known in one setting only."""
+
 
 def read_tokenizer(folder: str | os.PathLike[str]) -> BPETokenizer | WordPieceTokenizer:
     """The tokenizer of a folder that `save_pretrained` of transformers wrote.
@@ -102,6 +110,9 @@ def _check_config(config: dict[str, Any], tokenizer: BPETokenizer | WordPieceTok
         told = config.get(option, value)
         if told != value:
             raise ValueError(f"{option} is {short(told)}, and the tokenizer has {short(value)}")
+    for option, usual in USUAL.items():
+        if config.get(option) not in (None, usual):
+            raise ValueError(f"{option} is {short(config[option])}: wanted {usual!r}")
     roles = BERT_ROLES if isinstance(tokenizer, WordPieceTokenizer) else {}
     for role in ("bos_token", "eos_token", *BERT_ROLES):
         name = _named(role, config.get(role))
@@ -159,4 +170,4 @@ def _options(
         }
     end = END if END in tokenizer.special_tokens else None
     roles: dict[str, str | None] = dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
-    return roles, {"add_prefix_space": tokenizer.add_prefix_space, "add_bos_token": False}
+    return roles, {"add_prefix_space": tokenizer.add_prefix_space}
