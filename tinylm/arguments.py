@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tinylm.models.gpt import ACTIVATIONS, NORMS, POSITIONS
+from tinylm.models.options import ACTIVATIONS, NORMS, POSITIONS
 from tinylm.oracle.cases import NUMBER_FORMATS
 from tinylm.oracle.vector_files import KINDS
 from tinylm.oracle.vectors import OPS

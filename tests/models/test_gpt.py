@@ -19,7 +19,7 @@ from registry import (
 
 import tinylm as tl
 from tinylm.autograd import trees
-from tinylm.models.gpt import ACTIVATIONS, NORMS, POSITIONS
+from tinylm.models.options import ACTIVATIONS, NORMS, POSITIONS
 
 SIZES = {"vocab_size": 7, "context_length": 5, "d_model": 6, "num_heads": 3, "num_layers": 2}
 

@@ -9,7 +9,7 @@ from helpers import distance
 
 import tinylm as tl
 from tinylm.autograd import trees
-from tinylm.models.gpt import ACTIVATIONS, NORMS
+from tinylm.models.options import ACTIVATIONS, NORMS
 
 SIZES = {
     "vocab_size": 7,

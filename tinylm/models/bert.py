@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinylm.autograd import Array, Nest, name
-from tinylm.models.gpt import ACTIVATIONS, _wanted
+from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import block, init_block, init_norm, normal, normalize
 from tinylm.ops import IGNORED, cross_entropy, dropout, embedding, linear
 
@@ -104,23 +103,11 @@ class BERT:
     num_labels: int = 2
 
     def __post_init__(self) -> None:
-        for size in (
-            "vocab_size", "context_length", "d_model", "num_heads", "num_segments", "num_labels"
-        ):  # fmt: skip
-            _wanted(self, size, getattr(self, size) >= 1, "at least 1")
-        _wanted(self, "num_layers", self.num_layers >= 0, "at least 0")
-        _wanted(self, "d_ff", self.d_ff is None or self.d_ff >= 1, "at least 1")
-        _wanted(self, "activation", self.activation in ACTIVATIONS, " or ".join(ACTIVATIONS))
-        _wanted(self, "dropout", 0 <= self.dropout < 1, "0 <= dropout < 1")
-        _wanted(self, "norm_eps", 0 < self.norm_eps < math.inf, "a number above 0")
-        _wanted(self, "pad_id", 0 <= self.pad_id < self.vocab_size, "a token of the vocabulary")
-        _wanted(self, "task", self.task in TASKS, " or ".join(map(str, TASKS)))
-        _wanted(
-            self,
-            "d_model",
-            self.d_model % self.num_heads == 0,
-            f"a multiple of num_heads={self.num_heads}",
+        check_options(self)
+        check_option(
+            self, "pad_id", 0 <= self.pad_id < self.vocab_size, "a token of the vocabulary"
         )
+        check_option(self, "task", self.task in TASKS, " or ".join(map(str, TASKS)))
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:
         """Fresh parameters: normal with standard deviation 0.02, biases 0, gains 1."""
@@ -243,7 +230,7 @@ class BERT:
         ValueError
             If there is no task, or the targets do not fit.
         """
-        _wanted(self, "task", self.task is not None, "a task, for a loss")
+        check_option(self, "task", self.task is not None, "a task, for a loss")
         drop, targets = self._dropping(rng), np.asarray(targets)
         inputs = ids if isinstance(ids, dict) else {"ids": ids}
         hidden = self._encode(params, drop, **inputs)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tinylm.autograd import Array, Nest, name, recompute
+from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import (
     Past,
     block,
@@ -21,16 +21,7 @@ from tinylm.nn import (
     rotary,
     sinusoidal_encoding,
 )
-from tinylm.ops import cross_entropy, dropout, embedding, gelu, linear, relu, silu
-
-ACTIVATIONS: dict[str, Callable[..., Any]] = {
-    "gelu": gelu,
-    "gelu_tanh": functools.partial(gelu, approximate=True),
-    "relu": relu,
-    "silu": silu,
-}
-POSITIONS = ("learned", "sinusoidal", "rotary", "none")
-NORMS = ("layer", "rms")
+from tinylm.ops import cross_entropy, dropout, embedding, linear
 
 
 @dataclass(frozen=True)
@@ -107,28 +98,14 @@ class GPT:
     gated: bool = False
 
     def __post_init__(self) -> None:
-        for size in ("vocab_size", "context_length", "d_model", "num_heads"):
-            _wanted(self, size, getattr(self, size) >= 1, "at least 1")
-        _wanted(self, "num_layers", self.num_layers >= 0, "at least 0")
-        _wanted(self, "d_ff", self.d_ff is None or self.d_ff >= 1, "at least 1")
-        _wanted(self, "positions", self.positions in POSITIONS, " or ".join(POSITIONS))
-        _wanted(self, "activation", self.activation in ACTIVATIONS, " or ".join(ACTIVATIONS))
-        _wanted(self, "norm", self.norm in NORMS, " or ".join(NORMS))
-        _wanted(self, "norm_eps", 0 < self.norm_eps < math.inf, "a number above 0")
-        _wanted(self, "dropout", 0 <= self.dropout < 1, "0 <= dropout < 1")
-        _wanted(
-            self,
-            "d_model",
-            self.d_model % self.num_heads == 0,
-            f"a multiple of num_heads={self.num_heads}",
-        )
-        head_dim = self.d_model // self.num_heads
+        check_options(self)
         fits = self.num_kv_heads is None or (
             self.num_kv_heads >= 1 and self.num_heads % self.num_kv_heads == 0
         )
-        _wanted(self, "num_kv_heads", fits, f"a divisor of num_heads={self.num_heads}")
+        check_option(self, "num_kv_heads", fits, f"a divisor of num_heads={self.num_heads}")
         if self.positions == "rotary":
-            _wanted(self, "d_model", head_dim % 2 == 0, "an even d_model / num_heads, for rotary")
+            even = self.d_model // self.num_heads % 2 == 0
+            check_option(self, "d_model", even, "an even d_model / num_heads, for rotary")
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:
         """Fresh parameters: normal with standard deviation 0.02, biases 0, gains 1.
@@ -231,10 +208,3 @@ class GPT:
     ) -> Array:
         """Mean cross-entropy of the targets, in nats a token; those of -100 do not count."""
         return cross_entropy(self(params, ids, rng), targets)
-
-
-def _wanted(model: Any, field: str, fits: bool, wanted: str) -> None:
-    if not fits:
-        raise ValueError(
-            f"{type(model).__name__}: {field}={getattr(model, field)!r}: wanted {wanted}"
-        )

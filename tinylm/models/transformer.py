@@ -10,7 +10,7 @@ import numpy as np
 
 from tinylm.autograd import Array, Nest, name
 from tinylm.beam import Beams, beam_search
-from tinylm.models.gpt import ACTIVATIONS, NORMS, _wanted
+from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import (
     DecoderPast,
     block,
@@ -96,23 +96,9 @@ class Transformer:
     pad_id: int | None = None
 
     def __post_init__(self) -> None:
-        for size in ("vocab_size", "context_length", "d_model", "num_heads"):
-            _wanted(self, size, getattr(self, size) >= 1, "at least 1")
-        for size in ("num_encoder_layers", "num_decoder_layers"):
-            _wanted(self, size, getattr(self, size) >= 0, "at least 0")
-        for size in ("d_ff", "source_vocab_size"):
-            given = getattr(self, size)
-            _wanted(self, size, given is None or given >= 1, "at least 1")
-        _wanted(self, "activation", self.activation in ACTIVATIONS, " or ".join(ACTIVATIONS))
-        _wanted(self, "norm", self.norm in NORMS, " or ".join(NORMS))
-        _wanted(self, "norm_eps", 0 < self.norm_eps < math.inf, "a number above 0")
-        _wanted(self, "dropout", 0 <= self.dropout < 1, "0 <= dropout < 1")
-        smooth = 0 <= self.label_smoothing <= 1
-        _wanted(self, "label_smoothing", smooth, "0 <= label_smoothing <= 1")
+        check_options(self)
         fits = self.pad_id is None or 0 <= self.pad_id < self.vocab_size
-        _wanted(self, "pad_id", fits, "a token of the vocabulary")
-        divides = self.d_model % self.num_heads == 0
-        _wanted(self, "d_model", divides, f"a multiple of num_heads={self.num_heads}")
+        check_option(self, "pad_id", fits, "a token of the vocabulary")
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:
         """Fresh parameters: normal with standard deviation 0.02, biases 0, gains 1."""
