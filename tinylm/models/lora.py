@@ -12,6 +12,9 @@ import numpy as np
 from tinylm.autograd import Array, Nest, trees
 from tinylm.nn.initializers import normal
 
+PASSED_ON = ("context_length", "dropout", "no_past", "target_weight", "vocab_size")
+"""What a model tells of itself to those who train, measure and sample."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoRA:
@@ -20,8 +23,7 @@ class LoRA:
     ``h = x W + (alpha / r) x A B``: Hu et al. 2022, "LoRA: Low-rank adaptation of large language
     models", section 4.1, eq. (3); its B and A are ours transposed, since here x stands on the left.
     Only A and B are parameters. It is a model as the one below it: trained, measured and sampled
-    from in the same way; what it does not have itself, such as a `context_length`, it takes from
-    there.
+    from in the same way.
 
     Parameters
     ----------
@@ -140,9 +142,11 @@ class LoRA:
         return self.model.loss(self.merged(adapters), *batch, **options)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "model":  # which is not there yet while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.model, name)
+        if name in PASSED_ON:
+            return getattr(self.model, name)
+        raise AttributeError(
+            f"LoRA has no {name!r}: what else the model can do, it does with merged(adapters)"
+        )
 
     def _adapted(self) -> list[tuple[str, Any]]:
         """Paths and matrices that match a target."""
