@@ -254,9 +254,12 @@ def test_the_classes_of_the_contract():
         "eps",
         "weight_decay",
     ]
-    for tokenizer in (tl.CharTokenizer, tl.WordTokenizer):
+    kinds = (tl.CharTokenizer, tl.WordTokenizer, tl.BPETokenizer, tl.WordPieceTokenizer)
+    for tokenizer in kinds:
         for method in ("train", "encode", "decode", "save", "load", "vocab_size"):
             assert hasattr(tokenizer, method)
+    for tokenizer in (tl.BPETokenizer, tl.WordPieceTokenizer):
+        assert list(inspect.signature(tokenizer.train).parameters)[:2] == ["text", "vocab_size"]
     assert list(inspect.signature(tl.WordTokenizer.train).parameters)[:3] == [
         "text",
         "vocab_size",

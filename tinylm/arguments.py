@@ -178,8 +178,12 @@ def _add_settings(parser: Parser) -> None:
         "folder", metavar="NAME|PATH",
     )  # fmt: skip
     setting("validation", FRACTION, "largest share of the text held out")
-    setting("tokenizer", str, "what a token is", choices=["char", "word"])
-    setting("vocab_size", POSITIVE, "how many tokens at most, if they are words")
+    setting("tokenizer", str, "what a token is", choices=["char", "word", "bpe"])
+    setting(
+        "vocab_size",
+        POSITIVE,
+        "how many tokens at most, if they are words or, with bpe, pieces of words",
+    )
     setting("clean", bool, "normalize characters, line ends and white space first")
     setting("layers", POSITIVE, "number of layers")
     setting("heads", POSITIVE, "number of attention heads")

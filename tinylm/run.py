@@ -27,6 +27,7 @@ from tinylm.models import GPT
 from tinylm.settings import Settings
 from tinylm.text import (
     Batches,
+    BPETokenizer,
     CharTokenizer,
     Tokenizer,
     WordTokenizer,
@@ -64,7 +65,8 @@ class Corpus:
     ) -> Corpus:
         """Read the corpus of a run, and train its tokenizer unless there is one already.
 
-        A tokenizer knows every character of the corpus, and the words of the training text.
+        A tokenizer knows every character of the corpus, and the words of the training text or
+        their pieces.
         Raises ValueError if a fingerprint is expected and the text has another.
         """
         texts = texts_of(settings.data, settings)
@@ -77,6 +79,8 @@ class Corpus:
             )
         if tokenizer is None and settings.tokenizer == "char":
             tokenizer = CharTokenizer.train(training + validation)
+        elif tokenizer is None and settings.tokenizer == "bpe":
+            tokenizer = BPETokenizer.train(training, settings.vocab_size, special_tokens=())
         elif tokenizer is None:
             tokenizer = WordTokenizer.train(training, settings.vocab_size, alphabet=validation)
         return cls(

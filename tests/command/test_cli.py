@@ -112,6 +112,21 @@ def test_words_and_sgd_and_the_other_options(run_main, text_file):
     assert (model.norm, model.positions, model.dropout) == ("rms", "sinusoidal", 0.1)
 
 
+def test_pieces_of_words(run_main, text_file):
+    options = ["--tokenizer", "bpe", "--vocab-size", "300", "--d-model", "8", "--layers", "1", "--context", "8", "--steps", "4", "--evaluate-every", "2"]  # fmt: skip
+    code, output, errors = run_main("train", "--data", text_file, "--out", "run", *options)
+    assert (code, errors) == (0, [])
+    assert "GPT on 300 tokens" in output
+    _, _, tokenizer, *_ = load_model(Path("run"))
+    assert (tokenizer.kind, tokenizer.special_tokens) == ("byte pairs", {})
+    code, output, _ = run_main("sample", "run", "--prompt", "Déjà vu", "--tokens", 20, "--seed", 1)
+    assert (code, output[:7]) == (0, "Déjà vu"), "bytes spell what the text never had"
+    assert run_main("evaluate", "run")[0] == 0
+    code, _, errors = run_main("train", "--data", text_file, *options[:3], "200")
+    assert code == 1
+    assert "vocab_size=200: wanted at least 256, the bytes" in errors[0]
+
+
 def test_a_budget_chooses_sizes_and_steps(run_main, text_file, monkeypatch):
     monkeypatch.setattr("tinylm.planning.TRAINING_SHARE", 0.05)
     for module in (report, cli):

@@ -87,6 +87,17 @@ def test_words_are_learned_from_the_training_text_alone(settings, tmp_path):
     assert corpus.tokenizer.decode(corpus.validation) == corpus.validation_text
 
 
+def test_pieces_of_words_are_learned_from_the_training_text_alone(settings):
+    head, tail = "one two three four. " * 500, "zebra é " * 100
+    Path(settings.data).write_text(head + tail, "utf-8")
+    corpus = Corpus.read(dataclasses.replace(settings, tokenizer="bpe", vocab_size=999))
+    assert "Ġthree" in corpus.tokenizer.tokens
+    assert not [token for token in corpus.tokenizer.tokens[256:] if "z" in token]
+    assert corpus.tokenizer.decode(corpus.validation) == corpus.validation_text
+    fewer = Corpus.read(dataclasses.replace(settings, tokenizer="bpe", vocab_size=260))
+    assert fewer.tokenizer.vocab_size == 260
+
+
 def test_the_fingerprint_is_of_all_the_text(settings):
     before = Corpus.read(settings)
     for place in (5, -5):
