@@ -25,8 +25,8 @@ def learn_merges(
 
     A pair is counted at every place where it stands, also where two overlap ("aaa" has the pair
     a, a twice). Of pairs that are equally frequent the one with the smallest ids is merged first,
-    the left id before the right one. Two merges may make the same token, such as aa + a and
-    a + aa; they share its id.
+    the left id before the right one. No two merges make the same token: where it ends up as one,
+    nothing was ever merged across its ends, so it was put together in the same way everywhere.
 
     The counts are kept from merge to merge: only the words that hold the merged pair are looked
     at again, and the heap holds every pair with the count that it had when it was last looked at.
@@ -52,7 +52,6 @@ def learn_merges(
         The pairs of ids, in that order.
     """
     tokens, merges = list(tokens), list[Pair]()
-    ids = {token: i for i, token in enumerate(tokens)}
     spelled = [list(word) for word in words]
     frequencies = list(words.values())
     counts: Counter[Pair] = Counter()
@@ -69,9 +68,8 @@ def learn_merges(
             if counts[pair]:
                 heapq.heappush(heap, (-counts[pair], pair))
             continue
-        token = join(tokens[pair[0]], tokens[pair[1]])
-        new = ids.setdefault(token, len(tokens))
-        tokens += [token] if new == len(tokens) else []
+        new = len(tokens)
+        tokens.append(join(tokens[pair[0]], tokens[pair[1]]))
         merges.append(pair)
         grown: set[Pair] = set()
         for place in places.pop(pair):
