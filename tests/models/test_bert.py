@@ -153,6 +153,17 @@ def test_the_loss_is_the_transcription_and_the_gradient_the_complex_step(rng, ta
     assert along == pytest.approx(np.imag(model.loss(shifted, inputs, targets)) / 1e-30, rel=1e-10)
 
 
+def test_labels_count_as_much_as_they_are_told_to(rng):
+    sizes = {**SIZES, "task": "sequence-classification", "num_labels": 3}
+    model = tl.BERT(**sizes, class_weights=(0.5, 4.0, 0.0))
+    params, ids = random_params(model, rng), rng.integers(0, 11, (4, 3))
+    one, other, third = (
+        tl.BERT(**sizes).loss(params, ids[i : i + 1], [label]) for i, label in enumerate((0, 1, 2))
+    )
+    wanted = (0.5 * one + 4 * other + 0 * third) / 4.5
+    assert model.loss(params, ids, [0, 1, 2, -100]) == pytest.approx(wanted, rel=1e-12)
+
+
 def test_an_embedded_text_has_a_gradient(rng):
     model = tl.BERT(**SIZES)
     params, inputs, other = random_params(model, rng), batch(rng), rng.standard_normal((2, 6))
@@ -320,6 +331,11 @@ def test_names_of_every_layer(rng):
         ({"dropout": 1.0}, "dropout=1.0: wanted 0 <= dropout < 1"),
         ({"norm_eps": 0.0}, "norm_eps=0.0: wanted a number above 0"),
         ({"pad_id": 11}, "pad_id=11: wanted a token of the vocabulary"),
+        ({"class_weights": (1.0, 2.0)}, "class_weights=.*, for a classification"),
+        (
+            {"class_weights": (1.0,), "task": "token-classification"},
+            "class_weights=.*: wanted num_labels=2 numbers",
+        ),
         ({"task": "translation"}, "task='translation': wanted None or masked-lm or"),
     ],
 )

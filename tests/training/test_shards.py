@@ -128,3 +128,23 @@ def test_class_weights_of_cross_entropy(rng):
     for trainer in cuts:
         assert trainer.step(ids, targets) == pytest.approx(loss, rel=1e-13)
         np.testing.assert_allclose(trainer.params["W"], whole.params["W"], rtol=1e-12)
+
+
+TRANSFORMER = tl.Transformer(7, 8, 4, 2, 1, 1, pad_id=0, label_smoothing=0.1)
+BERT = {"vocab_size": 7, "context_length": 8, "d_model": 4, "num_heads": 2, "num_layers": 1}
+WEIGHTED = tl.BERT(**BERT, task="token-classification", num_labels=3, class_weights=(0.5, 4.0, 1.0))
+
+
+@pytest.mark.parametrize("model", [TRANSFORMER, WEIGHTED], ids=["Transformer", "BERT"])
+def test_models_say_what_their_targets_weigh(rng, model):
+    params = model.init(rng, np.float64)
+    source, target = rng.integers(1, 7, (2, 6, 5))
+    for i, length in enumerate((5, 1, 2, 5, 3, 4)):
+        target[i, length:] = 0
+    ids = (source, target) if model is TRANSFORMER else source
+    targets = target if model is TRANSFORMER else np.where(target, source % 3, -100)
+    losses = []
+    for shards in (1, 2, 4):
+        parts = cut(ids, targets, shards, weight=model.target_weight)
+        losses.append(shard_gradients(model, params, parts)[0])
+    assert losses == pytest.approx([model.loss(params, ids, targets)] * 3, rel=1e-12)

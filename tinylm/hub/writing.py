@@ -22,8 +22,8 @@ from tinylm.hub.weights import SINGLE
 from tinylm.text import Tokenizer, write_tokenizer
 from tinylm.text.hugging_face import END
 
-NOT_THEIRS = ("recompute",)
-"""Options of ours that change nothing of what is computed."""
+NOT_THEIRS = ("recompute", "class_weights")
+"""Options of ours that change nothing of what a call computes."""
 
 
 def save_pretrained(

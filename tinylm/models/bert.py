@@ -68,6 +68,9 @@ class BERT:
         None for the encoder alone.
     num_labels : int
         Of the two classifications.
+    class_weights : tuple of float, optional
+        How much each label counts in the loss of a classification: `balanced_weights` makes all
+        count alike that are not equally frequent.
 
     Raises
     ------
@@ -101,6 +104,7 @@ class BERT:
     pad_id: int = 0
     task: str | None = None
     num_labels: int = 2
+    class_weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -108,6 +112,12 @@ class BERT:
             self, "pad_id", 0 <= self.pad_id < self.vocab_size, "a token of the vocabulary"
         )
         check_option(self, "task", self.task in TASKS, " or ".join(map(str, TASKS)))
+        if self.class_weights is not None:
+            fits = str(self.task).endswith("classification") and (
+                len(self.class_weights) == self.num_labels
+            )
+            wanted = f"num_labels={self.num_labels} numbers, for a classification"
+            check_option(self, "class_weights", fits, wanted)
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:
         """Fresh parameters: normal with standard deviation 0.02, biases 0, gains 1."""
@@ -245,7 +255,14 @@ class BERT:
         logits = self._head(params, hidden, drop)
         if self.task == "question-answering":
             logits = np.swapaxes(logits, -1, -2)  # the classes are the T positions
-        return cross_entropy(logits, targets)
+        return cross_entropy(logits, targets, weights=self.class_weights)
+
+    def target_weight(self, targets: Any) -> float:
+        """What the mean of the loss divides by: the number of its targets, or their weights' sum."""
+        counted = targets[targets != IGNORED]
+        if self.class_weights is None:
+            return int(counted.size)
+        return float(np.sum(np.take(self.class_weights, counted)))
 
     def _dropping(self, rng: np.random.Generator | None) -> Callable[[Array], Array]:
         return lambda x: x if rng is None else dropout(x, self.dropout, rng)

@@ -240,10 +240,17 @@ class Transformer:
         rng : numpy.random.Generator, optional
         """
         source_ids, target_ids = ids
-        if self.pad_id is not None:
-            targets = np.where(np.equal(targets, self.pad_id), IGNORED, targets)
+        targets = np.where(self._counted(targets), targets, IGNORED)
         logits = self(params, source_ids, target_ids, rng)
         return cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+
+    def target_weight(self, targets: Any) -> int:
+        """How many targets the loss is the mean of."""
+        return int(np.count_nonzero(self._counted(targets)))
+
+    def _counted(self, targets: Any) -> Any:
+        counted = np.not_equal(targets, IGNORED)
+        return counted if self.pad_id is None else counted & np.not_equal(targets, self.pad_id)
 
     def translate(
         self,
