@@ -182,7 +182,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         header({"a": entry(), "a.b": entry(offsets=[8, 16])}, b"1234567812345678"),
         header({"a": entry()}, b"12345678", sha256="0" * 64),
         header(b"[" * 100_000),
-        header(b" " * (2**20 + 1)),
+        header(b"{}".ljust(2**20 + 1)),
         header(b'{"a": {"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', b"12345678"),
         header(b'{"a": {"dtype":"F32","shape":[' + b"9" * 4000 + b'],"data_offsets":[0,8]}}'),
         header({"a": entry(shape=[2] + [1] * 64)}, b"12345678"),
@@ -197,6 +197,12 @@ def test_hostile_files(tmp_path, raw):
     with pytest.raises(CheckpointError, match="a.safetensors: not a whole checkpoint: .") as error:
         tl.load(path)
     assert len(str(error.value)) < 1000
+
+
+def test_more_axes_than_numpy_has_are_noticed_before_reading(tmp_path):
+    (tmp_path / "a").write_bytes(header({"a": entry(shape=[2] + [1] * 64)}, b"12345678"))
+    with pytest.raises(CheckpointError, match=r"a has the shape \[2, 1, 1"):
+        open_tensors(tmp_path / "a")
 
 
 def test_files_from_elsewhere(tmp_path):

@@ -410,6 +410,13 @@ def test_texts(tmp_path, task):
     assert abs(answer(ids[None]) - pair).max() > 1e-6, "without segments it is another question"
 
 
+def test_shorter_texts_are_padded_with_what_the_model_says():
+    read = hub.Pretrained(tl.BERT(60, 16, 6, 3, 1, pad_id=7), {}, WORD_PIECES)
+    inputs = read.encode(["a", "a rose is a rose"])
+    assert (inputs["ids"][0, 3:] == 7).all()
+    assert inputs["ids"][0, 3:].size > 0
+
+
 def gpt(folder, **generation):
     model = tl.GPT(270, 16, 6, 3, 1)
     rng = np.random.default_rng(2)

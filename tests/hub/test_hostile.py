@@ -194,7 +194,6 @@ NO_JSON = {
     "twice": b'{"model_type": "gpt2", "model_type": "bert"}',
     "twice inside": b'{"model_type": "gpt2", "id2label": {"0": "a", "0": "b"}}',
     "NaN": b'{"model_type": "gpt2", "vocab_size": NaN}',
-    "too long": b" " * (2**19 + 1),
     "many objects": b"[" + b'{"a":0},' * (2**16 - 1) + b"{}]",
     "many lists": b"[" + b"[]," * (2**17) + b"0]",
     "many names": b"{" + b"".join(b'"%d":0,' % i for i in range(2**15)) + b'"0":1}',
@@ -209,6 +208,16 @@ def test_what_is_no_json(directory, file, raw):
     folder = directory("sharded")
     (folder / file).write_bytes(raw)
     refused(folder, f"{file}: .")
+
+
+@pytest.mark.parametrize("file", ["config.json", "generation_config.json", INDEX])
+def test_what_is_too_long(directory, file):
+    folder = directory("sharded")
+    whole = (folder / file).read_bytes()
+    (folder / file).write_bytes(whole.ljust(2**19))
+    tl.from_pretrained(folder)
+    (folder / file).write_bytes(whole.ljust(2**19 + 1))
+    refused(folder, f"{file}: 524289 bytes: wanted at most 524288")
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", INDEX, SHARDS[0]])
