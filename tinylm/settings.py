@@ -13,6 +13,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data": "tinyshakespeare", "layers": 4, "heads": 4, "d_model": 128, "context": 64,
         "batch": 12, "steps": 1300,
     },
+    "hour": {
+        "data": "tinyshakespeare", "layers": 6, "heads": 6, "d_model": 192, "context": 256,
+        "norm": "rms", "no_bias": True, "dropout": 0.15, "batch": 16, "steps": 3900, "lr": 0.002,
+    },
 }  # fmt: skip
 """What `train --preset` stands for: docs/recipes.md has what they reach."""
 

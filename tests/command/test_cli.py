@@ -13,6 +13,7 @@ import pytest
 import tinylm as tl
 from tinylm import cli, files, report
 from tinylm.arguments import parse
+from tinylm.autograd import trees
 from tinylm.run import CHECKPOINT, Corpus, Run, load_model
 from tinylm.settings import Settings
 
@@ -525,3 +526,7 @@ def test_a_preset_is_settings_that_flags_can_change():
         data="python-docs", layers=4, heads=4, d_model=128, context=64, batch=12, steps=9
     )
     assert {"data", "layers", "steps"} <= asked.given
+    hour = parse(["train", "--preset", "hour"]).settings
+    params = hour.model(65).init(np.random.default_rng(0))
+    assert sum(p.size for p in trees.leaves(params)) == 2_669_184  # as docs/recipes.md says
+    assert hour.rates() == pytest.approx((0.002, 0.00002))

@@ -187,6 +187,7 @@ class Pretrained:
             config.top_k if top_k is None else top_k,
             config.top_p if top_p is None else top_p,
             rng,
+            stop=config.eos or None,
         )
         ends = len(ids) + np.flatnonzero(np.isin(continued[len(ids) :], config.eos))
         if isinstance(prompt, str) and self.tokenizer is not None:
