@@ -183,6 +183,7 @@ def entry(dtype="F32", shape=(2,), offsets=(0, 8)):
         header({"a": entry()}, b"12345678", sha256="0" * 64),
         header(b"[" * 100_000),
         header(b"{}".ljust(2**20 + 1)),
+        header(b'{"__metadata__": {"a": [' + b"[]," * 2**15 + b"0]}}"),
         header(b'{"a": {"dtype":"F32","shape":[NaN],"data_offsets":[0,8]}}', b"12345678"),
         header(b'{"a": {"dtype":"F32","shape":[' + b"9" * 4000 + b'],"data_offsets":[0,8]}}'),
         header({"a": entry(shape=[2] + [1] * 64)}, b"12345678"),

@@ -67,11 +67,15 @@ def refused(folder, match, **arguments):
         assert tracemalloc.get_traced_memory()[1] < size + 2**17
     finally:
         tracemalloc.stop()
+    assert min(seconds(folder, arguments) for _ in range(3)) < 0.1, "one may be another's fault"
+    assert len(str(error.value)) < 1000
+
+
+def seconds(folder, arguments):
     began = time.process_time()
     with pytest.raises(HubError):
         tl.from_pretrained(folder, **arguments)
-    assert time.process_time() - began < 0.1
-    assert len(str(error.value)) < 1000
+    return time.process_time() - began
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "sharded"])
@@ -194,8 +198,11 @@ NO_JSON = {
     "twice": b'{"model_type": "gpt2", "model_type": "bert"}',
     "twice inside": b'{"model_type": "gpt2", "id2label": {"0": "a", "0": "b"}}',
     "NaN": b'{"model_type": "gpt2", "vocab_size": NaN}',
-    "many objects": b"[" + b'{"a":0},' * (2**16 - 1) + b"{}]",
-    "many lists": b"[" + b"[]," * (2**17) + b"0]",
+    "many objects": b"[" + b'{"a":0},' * (2**15 - 2) + b"{}]",
+    "more objects": b"[" + b'{"a":0},' * (2**16 - 2) + b"{}]",
+    "many lists": b"[" + b"[]," * (2**15 - 1) + b"0]",
+    "more lists": b"[" + b"[]," * (2**17) + b"0]",
+    "many numbers": b"[" + b"1," * (2**18 - 1) + b"0]",
     "many names": b"{" + b"".join(b'"%d":0,' % i for i in range(2**15)) + b'"0":1}',
     "zeros": bytes(1000),
     "a pickle": b"\x80\x04\x95",
@@ -402,6 +409,20 @@ def test_shards_outside_of_the_folder(directory, shard):
     folder = directory("sharded")
     weight_map(folder, **{"transformer.wte.weight": shard})
     refused(folder, f"{INDEX}: weight_map has .* wanted the name of a file in the same folder")
+
+
+def test_objects_and_lists_are_counted_before_they_are_made(directory):
+    folder = directory("gpt2")
+    whole = (folder / "config.json").read_text().rstrip().removesuffix("}")
+    for lists, match in (
+        (2**15 - 4, None),
+        (2**15, "the JSON has more than 32768 objects and lists"),
+    ):
+        (folder / "config.json").write_text(whole + ', "x": [' + "[]," * lists + "0]}")
+        if match:
+            refused(folder, match)
+        else:
+            assert tl.from_pretrained(folder).model == GPT
 
 
 def test_what_is_deep_but_can_be_read(directory):
