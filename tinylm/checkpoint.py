@@ -32,8 +32,9 @@ DTYPES = {
     "I8": "|i1", "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "|u1", "BOOL": "|b1",
 }  # fmt: skip
 NAMES = {np.dtype(dtype): key for key, dtype in DTYPES.items()}
-LONGEST_HEADER = 2**20
-"""In bytes; eight thousand tensors take about as many."""
+LONGEST_HEADER, MOST = 2**20, 2**15
+"""Bytes, and objects and lists, in the header of a file from elsewhere: ten thousand tensors. One
+of ours may hold more, such as the tokens of a tokenizer."""
 
 
 class CheckpointError(ValueError):
@@ -191,7 +192,7 @@ def open_tensors(path: str | os.PathLike[str]) -> dict[str, Stored]:
         If it cannot be read.
     """
     with _told(path):
-        header, data = _parsed(_mapped(path))
+        header, data = _parsed(_mapped(path), LONGEST_HEADER, MOST)
         header.pop("__metadata__", None)
         return _stored(header, data)
 
@@ -212,16 +213,17 @@ def _mapped(path: str | os.PathLike[str]) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _parsed(raw: memoryview) -> tuple[dict[str, Any], memoryview]:
+def _parsed(
+    raw: memoryview, longest: int | None = None, most: int | None = None
+) -> tuple[dict[str, Any], memoryview]:
     if len(raw) < 8:
         raise ValueError(f"{len(raw)} bytes are too few")
     length = int.from_bytes(raw[:8], "little")
-    if length > min(len(raw) - 8, LONGEST_HEADER):
-        raise ValueError(
-            f"the header should have {length} bytes, and {len(raw) - 8} are left: wanted "
-            f"at most {LONGEST_HEADER}"
-        )
-    header = strict_json(bytes(raw[8 : 8 + length]))
+    if length > len(raw) - 8:
+        raise ValueError(f"the header should have {length} bytes, and {len(raw) - 8} are left")
+    if longest is not None and length > longest:
+        raise ValueError(f"the header has {length} bytes: wanted at most {longest}")
+    header = strict_json(bytes(raw[8 : 8 + length]), most)
     if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
         raise ValueError("the header is not a JSON object")
     return header, raw[8 + length :]

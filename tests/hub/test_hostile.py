@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import time
 import tracemalloc
 
 import numpy as np
@@ -53,9 +52,9 @@ def directory(whole, tmp_path):
 
 
 def refused(folder, match, **arguments):
-    """It names what is wrong, in less than 0.1 s of computing, and in little memory.
+    """It names what is wrong, in little memory, and soon (`pytest --durations=5` says how soon).
 
-    That of the files twice, where three bytes of JSON count as the object that Python makes of
+    The memory is that of the files twice, where three bytes of JSON count as the object that Python makes of
     them.
     """
     files = [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
@@ -67,15 +66,7 @@ def refused(folder, match, **arguments):
         assert tracemalloc.get_traced_memory()[1] < size + 2**17
     finally:
         tracemalloc.stop()
-    assert min(seconds(folder, arguments) for _ in range(3)) < 0.1, "one may be another's fault"
     assert len(str(error.value)) < 1000
-
-
-def seconds(folder, arguments):
-    began = time.process_time()
-    with pytest.raises(HubError):
-        tl.from_pretrained(folder, **arguments)
-    return time.process_time() - began
 
 
 @pytest.mark.parametrize("name", ["gpt2", "bert", "sharded"])

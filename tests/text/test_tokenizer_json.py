@@ -270,20 +270,23 @@ RAW = {
     "no UTF-8": (changed(BPE).replace(b'"1.0"', b'"\xff"'), "can't decode byte 0xff"),
     "UTF-16": (changed(BPE).decode().encode("utf-16"), "can't decode byte"),
     "byte order mark": (b"\xef\xbb\xbf" + changed(BPE), "BOM"),
-    "deep lists": (b"[" * DEEP, "nested too deeply"),
-    "deep objects": (b'{"a":' * DEEP, "nested too deeply"),
+    "deep lists": (b"[" * DEEP, "nested too deep"),
+    "deep objects": (b'{"a":' * DEEP, "nested too deep"),
     "deep inside": (
         changed(BPE).replace(b'"padding": null', b'"padding": ' + b"[" * DEEP + b"]" * DEEP),
-        "nested too deeply",
+        "nested too deep",
     ),
-    "NaN": (changed(BPE).replace(b'"dropout": null', b'"dropout": NaN'), "NaN: wanted a number"),
+    "NaN": (
+        changed(BPE).replace(b'"dropout": null', b'"dropout": NaN'),
+        "holds NaN, which is no number",
+    ),
     "infinite": (changed(BPE).replace(b'"dropout": null', b'"dropout": -Infinity'), "-Infinity"),
     "endless number": (
         changed(BPE).replace(b'"ab": 2', b'"ab": ' + b"9" * DEEP),
-        "a number of 100000 digits",
+        "value has 100000 digits",
     ),
-    "key twice": (changed(BPE).replace(b'"padding"', b'"version"'), "key 'version' stands in one"),
-    "token twice": (changed(BPE).replace(b'"ab": 2', b'"a": 2'), "the key 'a' stands in one"),
+    "key twice": (changed(BPE).replace(b'"padding"', b'"version"'), "names 'version' twice"),
+    "token twice": (changed(BPE).replace(b'"ab": 2', b'"a": 2'), "names 'a' twice"),
     "control character": (changed(BPE).replace(b'"1.0"', b'"\x01"'), "Invalid control character"),
 }
 
@@ -473,7 +476,7 @@ FOLDERS = {
     "no merges": ({"vocab.json": "{}"}, "merges.txt: No such file"),
     "vocab list": ({"vocab.json": "[]"}, "vocab.json: holds a list of 0"),
     "vocab gap": ({"vocab.json": '{"a": 1}', "merges.txt": ""}, "vocab.json: the token 'a' has"),
-    "vocab twice": ({"vocab.json": '{"a": 0, "a": 0}'}, "vocab.json: the key 'a' stands"),
+    "vocab twice": ({"vocab.json": '{"a": 0, "a": 0}'}, "vocab.json: the JSON names 'a' twice"),
     "vocab id": ({"vocab.json": '{"a": 1e400}'}, "vocab.json: the token 'a' has the id inf"),
     "one token": ({"merges.txt": "#version: 0.2\na"}, "merges.txt: line 2, 'a': wanted two tok"),
     "three tokens": ({"merges.txt": "a b c\n"}, "line 1, 'a b c': wanted two tokens"),
@@ -491,8 +494,11 @@ FOLDERS = {
     "words no text": ({"vocab.txt": b"\xff\xfe"}, "vocab.txt: .*can't decode byte"),
     "no special": ({"vocab.txt": "a\nb"}, r"vocab.txt: the special token '\[PAD\]' is not"),
     "config list": ({"tokenizer_config.json": "[]"}, "tokenizer_config.json: holds a list"),
-    "config twice": ({"tokenizer_config.json": '{"a": 1, "a": 1}'}, "key 'a' stands in one"),
-    "config deep": ({"tokenizer_config.json": "[" * DEEP}, "tokenizer_config.json: nested too"),
+    "config twice": ({"tokenizer_config.json": '{"a": 1, "a": 1}'}, "names 'a' twice"),
+    "config deep": (
+        {"tokenizer_config.json": "[" * DEEP},
+        "tokenizer_config.json: the JSON is nested too",
+    ),
 }
 
 CONFIGS = {

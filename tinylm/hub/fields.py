@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tinylm.checkpoint import MOST
 from tinylm.files import strict_json
 
 LONGEST = 2**19
@@ -67,7 +68,7 @@ class Fields:
             size = check_regular(path).st_size
             if size > LONGEST:
                 raise HubError(f"{path}: {size} bytes: wanted at most {LONGEST}")
-            values = strict_json(path.read_bytes())
+            values = strict_json(path.read_bytes(), MOST)
         if not isinstance(values, dict):
             raise HubError(f"{path}: {reprlib.repr(values)}: wanted a JSON object")
         return cls(path, values)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-DIGITS = 40
-"""More than any number in such a file has; longer ones take long to read."""
-
+from tinylm.files import strict_json
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -29,8 +25,6 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except TokenizerFileError:
         raise
-    except RecursionError:
-        raise TokenizerFileError(f"{path}: nested too deeply") from None
     except OSError as error:
         raise TokenizerFileError(f"{path}: {error.strerror}") from None
     except ValueError as error:
@@ -38,7 +32,7 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file; one key twice, NaN or a number of endless digits are errors.
+    """The object in a JSON file; one key twice or NaN are errors.
 
     Raises
     ------
@@ -46,33 +40,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
         If there is no such file, or it holds anything else.
     """
     with naming(path):
-        found = json.loads(
-            Path(path).read_bytes().decode("utf-8"),
-            object_pairs_hook=_without_repeats,
-            parse_int=_short_number,
-            parse_constant=_no_number,
-        )
+        found = strict_json(Path(path).read_bytes())
         if not isinstance(found, dict):
             raise ValueError(f"holds {short(found)}: wanted a JSON object")
         return found
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {short(twice)} stands in one object twice")
-    return found
-
-
-def _short_number(digits: str) -> int:
-    if len(digits) > DIGITS:
-        raise ValueError(f"a number of {len(digits)} digits: wanted at most {DIGITS}")
-    return int(digits)
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name}: wanted a number")
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
