@@ -10,6 +10,7 @@ from helpers import distance
 import tinylm as tl
 from tinylm.autograd import trees
 from tinylm.models.options import ACTIVATIONS, NORMS
+from tinylm.training import warmup_cosine
 
 SIZES = {
     "vocab_size": 7,
@@ -78,9 +79,8 @@ def transformer_in_loops(model, params, source, target):
         for h, t in itertools.product(range(H), range(len(x))):
             one = range(h * D, (h + 1) * D)
             keys = [s for s in range(len(memory)) if allowed(t, s)]
-            weights = [
-                math.exp(math.fsum(Q[t][i] * K[s][i] for i in one) / math.sqrt(D)) for s in keys
-            ]
+            scores = [math.fsum(Q[t][i] * K[s][i] for i in one) / math.sqrt(D) for s in keys]
+            weights = [math.exp(score - max(scores)) for score in scores]
             for i in one:
                 concatenated[t][i] = math.fsum(
                     w / math.fsum(weights) * V[s][i] for s, w in zip(keys, weights, strict=True)
@@ -207,6 +207,17 @@ def test_init():
         *map(trees.leaves, (params, model.init(np.random.default_rng(3)))), strict=True
     ):
         assert np.array_equal(a, b)
+    last = params["decoder"]["blocks"][-1]
+    for W, features in (
+        (params["token_embedding"], C),
+        (params["source_embedding"], C),
+        (last["cross_attention"]["W_O"], C),
+        (last["feed_forward"]["W_1"], C),
+        (last["feed_forward"]["W_2"], F),
+    ):
+        assert np.std(W) == pytest.approx(features**-0.5, rel=0.1)
+    assert not last["feed_forward"]["b_1"].any()
+    assert (last["norm_3"]["gain"] == 1).all()
 
 
 def test_padding_changes_nothing(rng):
@@ -359,6 +370,35 @@ def test_translations_that_are_not_possible(rng):
     ):
         with pytest.raises(ValueError, match=message):
             model.translate(params, *arguments)
+
+
+def pairs(sequences, longest=3):
+    """Sources and, backwards, their targets between 1 and 2; filled up with 0."""
+    source, target = (np.zeros((len(sequences), longest + more), int) for more in (0, 2))
+    for i, symbols in enumerate(sequences):
+        source[i, : len(symbols)] = symbols
+        target[i, : len(symbols) + 2] = [1, *symbols[::-1], 2]
+    return source, np.where(target[:, :-1] == 2, 0, target[:, :-1]), target[:, 1:]
+
+
+def test_it_learns_to_write_backwards():
+    """Sequences of two or three symbols; a quarter of those of three are only seen in the end."""
+    rng, symbols = np.random.default_rng(0), range(3, 9)
+    long = rng.permutation(list(itertools.product(symbols, repeat=3))).tolist()
+    unseen, seen = (
+        long[:54],
+        long[54:] + [list(two) for two in itertools.product(symbols, repeat=2)],
+    )
+    model = tl.Transformer(9, 4, 32, 4, 1, 1, pad_id=0, label_smoothing=0.1)
+    optimizer = tl.AdamW(warmup_cosine(6e-3, 0.0, 30, 300), weight_decay=0.0)
+    trainer = tl.Trainer(model, model.init(rng), optimizer)
+    for _ in range(300):
+        source, target, targets = pairs([seen[i] for i in rng.integers(0, len(seen), 32)])
+        trainer.step((source, target), targets)
+    source, _, targets = pairs(unseen)
+    written = model.translate(trainer.params, source, 4, start=1, stop=2, num_beams=3)
+    right = np.all(written.best[:, 1:] == targets, axis=1)
+    assert np.count_nonzero(right) >= 52, "of 54"
 
 
 def test_where_dropout_happens(rng, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest, name
+from tinylm.autograd import Array, Nest, name, trees
 from tinylm.beam import Beams, beam_search
 from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import (
@@ -101,24 +101,29 @@ class Transformer:
         check_option(self, "pad_id", fits, "a token of the vocabulary")
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:
-        """Fresh parameters: normal with standard deviation 0.02, biases 0, gains 1."""
+        """Fresh parameters: normal numbers, biases 0, gains 1.
+
+        The paper does not say how large. Here a map of n features has the standard deviation
+        ``n ** -0.5``, so that what comes out is as large as what goes in: LeCun et al. 1998,
+        "Efficient backprop", section 4.6. Embeddings have ``d_model ** -0.5``.
+        """
         C, d_ff = self.d_model, self.d_ff or 4 * self.d_model
-        params: dict[str, Any] = {"token_embedding": normal(rng, self.vocab_size, C, dtype=dtype)}
-        if self.source_vocab_size is not None:
-            params["source_embedding"] = normal(rng, self.source_vocab_size, C, dtype=dtype)
+        params: dict[str, Any] = {}
         for stack, init_layer, num_layers in (
             ("encoder", init_block, self.num_encoder_layers),
             ("decoder", init_decoder_block, self.num_decoder_layers),
         ):
-            params[stack] = {
-                "blocks": [
-                    init_layer(rng, C, d_ff, self.bias, self.norm, dtype=dtype)
-                    for _ in range(num_layers)
-                ]
-            }
+            layers = [
+                init_layer(rng, C, d_ff, self.bias, self.norm, dtype=dtype)
+                for _ in range(num_layers)
+            ]
+            params[stack] = {"blocks": trees.map_leaves(_as_large_as_its_input, layers)}
             if self.pre_norm if self.final_norm is None else self.final_norm:
                 params[stack]["norm"] = init_norm(C, self.norm, dtype)
-        return params
+        tables = {"token_embedding": self.vocab_size, "source_embedding": self.source_vocab_size}
+        return params | {
+            name: normal(rng, V, C, std=C**-0.5, dtype=dtype) for name, V in tables.items() if V
+        }
 
     def no_past(self) -> list[DecoderPast]:
         """For each layer of the decoder an empty past, with room for the context."""
@@ -289,10 +294,8 @@ class Transformer:
             If a number is out of its range.
         """
         if max_new_tokens > self.context_length:
-            raise ValueError(
-                f"Transformer: {max_new_tokens=}: wanted at most {self.context_length}, "
-                "the context_length"
-            )
+            wanted = f"wanted at most {self.context_length}, the context_length"
+            raise ValueError(f"Transformer: {max_new_tokens=}: {wanted}")
         memory, mask = self.encode(params, source_ids), self.source_mask(source_ids)
         *leading, S, C = memory.shape
         writer = _Writer(  # with an axis for the beams, which share the memory
@@ -320,6 +323,11 @@ class Transformer:
 
     def _normalized(self, stack: Nest, x: Array) -> Array:
         return normalize(stack["norm"], x, self.norm_eps) if "norm" in stack else x
+
+
+def _as_large_as_its_input(p: Any) -> Any:
+    """A matrix of the standard deviation 0.02, as `normal` makes it, with another one."""
+    return p if p.ndim == 1 else p / 0.02 * len(p) ** -0.5
 
 
 @dataclass(frozen=True)
