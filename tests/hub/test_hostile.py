@@ -54,8 +54,8 @@ def directory(whole, tmp_path):
 def refused(folder, match, **arguments):
     """It names what is wrong, in little memory, and soon (`pytest --durations=5` says how soon).
 
-    The memory is that of the files twice, where three bytes of JSON count as the object that Python makes of
-    them.
+    The memory is that of the files twice, where three bytes of JSON count as the object that
+    Python makes of them.
     """
     files = [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
     size = sum((32 if p.suffix == ".json" else 2) * p.stat().st_size for p in files)
