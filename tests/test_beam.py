@@ -32,6 +32,11 @@ def random_table(V, seed):
     return Table(lambda prefix: 2 * np.random.default_rng([seed, *prefix]).standard_normal(V))
 
 
+def log_probabilities(model, prefix):
+    logits = model.logits(tuple(prefix))
+    return [v - math.log(math.fsum(map(math.exp, logits))) for v in logits]
+
+
 def every_sequence(model, prompt, V, longest, length_penalty, stops):
     """(score, new tokens) of all that ends with a stop token or is as long as can be."""
     for length in range(1, longest + 1):
@@ -39,11 +44,33 @@ def every_sequence(model, prompt, V, longest, length_penalty, stops):
             ended = new[-1] in stops or length == longest
             if not ended or any(token in stops for token in new[:-1]):
                 continue
-            log_p = 0.0
-            for t in range(length):
-                logits = model.logits((*prompt, *new[:t]))
-                log_p += logits[new[t]] - math.log(math.fsum(map(math.exp, logits)))
+            log_p = math.fsum(
+                log_probabilities(model, (*prompt, *new[:t]))[new[t]] for t in range(length)
+            )
             yield log_p / length**length_penalty, new
+
+
+def search_in_loops(model, prompt, longest, K, length_penalty, stops):
+    """(score, new tokens) of what is found, with no more of each than the docstring says."""
+    going_on, found = [(0.0, ())], []
+    for length in range(1, longest + 1):
+        candidates = sorted(
+            (
+                (log_p + more, (*new, token))
+                for log_p, new in going_on
+                for token, more in enumerate(log_probabilities(model, (*prompt, *new)))
+            ),
+            reverse=True,
+        )
+        ends = [new[-1] in stops or length == longest for _, new in candidates]
+        for (log_p, new), end in list(zip(candidates, ends, strict=True))[:K]:
+            found += [(log_p / length**length_penalty, new)] if end else []
+        found = sorted(found, reverse=True)[:K]
+        going_on = [c for c, end in zip(candidates, ends, strict=True) if not end][:K]
+        full = len(found) == K
+        if not going_on or (full and going_on[0][0] / length**length_penalty <= found[-1][0]):
+            break
+    return found
 
 
 @given(
@@ -71,6 +98,22 @@ def test_with_enough_beams_all_sequences_are_found_in_their_order(
         assert set(ids[2 + len(new) :]) <= {*stops[:1]}
     assert np.isneginf(found.scores[len(expected) :]).all()
     assert found.best.tolist() == found.ids[0].tolist()
+
+
+@given(
+    st.integers(0, 999),
+    st.integers(1, 4),
+    st.sampled_from([-0.5, 0.0, 1.0, 2.0]),
+    st.sampled_from([[], [0], [0, 3], [2, 1, 0]]),
+)
+def test_a_search_is_the_transcription(seed, K, length_penalty, stops):
+    model, prompt = random_table(5, seed), [1, 0]
+    found = tl.beam_search(model, None, prompt, 5, K, length_penalty, stops)
+    expected = search_in_loops(model, prompt, 5, K, length_penalty, stops)
+    assert np.isfinite(found.scores).sum() == len(expected)
+    for ids, got, (score, new) in zip(found.ids.tolist(), found.scores, expected, strict=False):
+        assert got == pytest.approx(score, rel=1e-12)
+        assert ids == [1, 0, *new, *[(stops or [None])[0]] * (5 - len(new))]
 
 
 @given(st.integers(0, 99), st.sampled_from([None, 2, [0, 3]]))
@@ -122,6 +165,26 @@ def test_a_search_by_hand():
     short = tl.beam_search(model, None, [9], 3, num_beams=5, length_penalty=0.0, stop=0)
     assert short.ids[:2].tolist() == [[9, 2, 2, 0], [9, 1, 0, 0]]
     np.testing.assert_allclose(short.scores[:2], np.log([0.288, 0.12]), rtol=1e-12)
+
+
+def test_many_stop_tokens_leave_enough_beams_to_go_on():
+    """Of two beams, 2 and 3, only the sixth continuation is the second that does not end."""
+    table = {
+        (9,): [0.01, 0.01, 0.5, 0.48],
+        (9, 2): [0.4, 0.24, 0.35, 0.01],
+        (9, 3): [0.24, 0.24, 0.1, 0.09, 0.09, 0.08, 0.08, 0.08],
+        (9, 3, 2): [0.99, 0.01],
+    }
+
+    def logits(prefix):
+        p = table.get(prefix, [1 / 8] * 8)
+        return np.log(np.array([*p, *[1e-9] * (8 - len(p))]))
+
+    found = tl.beam_search(Table(logits), None, [9], 3, num_beams=2, stop=[0, 1])
+    assert found.ids.tolist() == [[9, 2, 0, 0], [9, 3, 2, 0]]
+    np.testing.assert_allclose(
+        found.scores, [np.log(0.5 * 0.4) / 2, np.log(0.48 * 0.1 * 0.99) / 3], rtol=1e-7
+    )
 
 
 def test_when_a_search_ends():

@@ -120,10 +120,7 @@ def beam_search(
 
         log_p, going_on = _largest(num_beams, np.where(ends, -np.inf, log_p))
         beams, order = _rows(beams, going_on), _rows(order, going_on)
-        if num_beams == 1:
-            is_open &= np.isneginf(found_scores[:, 0])
-        else:
-            is_open &= log_p[:, 0] / length**length_penalty > found_scores[:, -1]
+        is_open &= log_p[:, 0] / length**length_penalty > found_scores[:, -1]
         if not is_open.any():
             break
         read.reorder(order)
