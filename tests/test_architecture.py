@@ -187,7 +187,7 @@ CONTRACT = {
     "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1, rates=None)",
     "balanced_weights": "(labels, num_classes)",
     "fit": "(trainer, batches, measure, *, best, every, patience, until)",
-    "transfer": "(params, fresh)",
+    "transfer": "(params, fresh, anew=())",
     "perplexity": "(model, params, ids, stride=None, batch_size=32, threads=1)",
     "pseudo_perplexity": "(model, params, ids, mask_id, special=(), batch_size=32)",
     "accuracy": "(predicted, actual)",

@@ -251,3 +251,10 @@ def test_logits_that_are_not_numbers():
     for logits in ([np.nan, 0.0], [-np.inf, -np.inf], [np.inf, 0.0]):
         with pytest.raises(ValueError, match="logits are not finite"):
             tl.beam_search(Table(lambda prefix, x=logits: x), None, [0], 2)
+
+
+def test_no_prompts_give_no_beams():
+    model = tl.GPT(vocab_size=4, context_length=8, d_model=8, num_heads=1, num_layers=1)
+    params = model.init(np.random.default_rng(0))
+    found = tl.beam_search(model, params, np.zeros((0, 2), int), 3, num_beams=2)
+    assert found.ids.shape == (0, 2, 5)

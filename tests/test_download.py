@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import re
 import threading
+import time
 
 import pytest
 
@@ -189,3 +190,28 @@ def test_what_is_asked_for_is_checked_first(server, tmp_path, changed, message):
     with pytest.raises(HubError, match=re.escape(message)):
         by_name(**arguments, directory=tmp_path, base_url=server.url)
     assert not server.asked
+
+
+def test_two_at_once_wait_for_each_other(server, tmp_path, monkeypatch):
+    real, entered = download._append, threading.Event()
+
+    def slowly(*args):
+        entered.set()
+        time.sleep(0.1)
+        return real(*args)
+
+    monkeypatch.setattr(download, "_append", slowly)
+    found = []
+
+    def get():
+        found.append(fetch(f"{server.url}/a", tmp_path / "a", SHA256))
+
+    first, second = threading.Thread(target=get), threading.Thread(target=get)
+    first.start()
+    entered.wait()
+    second.start()
+    first.join()
+    second.join()
+    assert found == [tmp_path / "a"] * 2
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    assert len(server.asked) == 1

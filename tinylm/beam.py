@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,14 +98,15 @@ def beam_search(
         if not fits:
             raise ValueError(f"beam_search: {parameter}={value!r}: wanted {wanted}")
     *leading, T = ids.shape
-    read, beams = Reader(model, params), ids.reshape(-1, 1, T)
+    read, beams = Reader(model, params), ids.reshape(math.prod(leading), 1, T)
     B, fill = len(beams), stops[0] if stops.size else 0
     log_p, is_open = np.zeros((B, 1)), np.ones(B, bool)
     found_ids = np.full((B, num_beams, T + max_new_tokens), fill)
     found_scores = np.full((B, num_beams), -np.inf)
     for length in range(1, max_new_tokens + 1):
         each = log_p[..., None] + log_softmax(read(beams))
-        V, each = each.shape[-1], each.reshape(B, -1)
+        *_, K, V = each.shape
+        each = each.reshape(B, K * V)
         # so many that there are K to go on with, even if all beams end with every stop token
         log_p, likeliest = _largest(max(2, 1 + stops.size) * num_beams, each)
         order, tokens = np.divmod(likeliest, V)

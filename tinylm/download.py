@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tinylm.files import held
+
 SCHEMES = ("https",)
 CHUNK = 2**20
 
@@ -43,20 +45,26 @@ def fetch(url: str, path: Path, sha256: str, size: int | None = None) -> Path:
     made = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        _receive(url, part, size)
-        came = digest(part)
-        if came != sha256:
-            length = part.stat().st_size
-            part.unlink()
-            raise DownloadError(
-                f"{url} sent {length} bytes with the sha256 {came}: wanted {sha256}; "
-                "nothing was kept"
-            )
-        part.replace(path)
+        with held(path.parent, wait=True):
+            if not path.exists() or digest(path) != sha256:  # another may have fetched it
+                _complete(url, part, sha256, size)
+                part.replace(path)
     finally:
         if made and not any(path.parent.iterdir()):
             path.parent.rmdir()
     return path
+
+
+def _complete(url: str, part: Path, sha256: str, size: int | None) -> None:
+    """Receive what is missing of a file; of a wrong one nothing is kept."""
+    _receive(url, part, size)
+    came = digest(part)
+    if came != sha256:
+        length = part.stat().st_size
+        part.unlink()
+        raise DownloadError(
+            f"{url} sent {length} bytes with the sha256 {came}: wanted {sha256}; nothing was kept"
+        )
 
 
 def digest(path: Path) -> str:

@@ -42,10 +42,10 @@ def write_atomically(path: str | os.PathLike[str], pieces: Iterable[Any]) -> Non
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes that would write into it, where the system can.
+def held(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a folder against others that would write into it, where the system can.
 
-    The lock is the system's own (flock): a process that is killed leaves none behind.
+    If another holds it already that is an error, or with `wait` a reason to wait. The lock is the system's own (flock): a process that is killed leaves none behind.
     """
     try:
         import fcntl
@@ -55,7 +55,7 @@ def held(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise ValueError(f"{folder}: another process is training here") from None
         yield

@@ -91,3 +91,10 @@ def test_the_token_itself_is_not_seen(rng):
 def test_impossible_measures(ids, message):
     with pytest.raises(ValueError, match=f"pseudo_perplexity: {message}"):
         tl.pseudo_perplexity(MODEL, MODEL.init(np.random.default_rng(0)), ids, MASK, SPECIAL)
+
+
+def test_ids_of_one_byte():
+    model = tl.BERT(10, 8, 8, 1, 1, task="masked-lm")
+    params, text = model.init(np.random.default_rng(0)), np.array([1, 5, 6, 7, 2])
+    wanted = tl.pseudo_perplexity(model, params, text, 3, special=[1, 2])
+    assert tl.pseudo_perplexity(model, params, text.astype(np.uint8), 3, special=[1, 2]) == wanted

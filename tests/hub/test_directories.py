@@ -562,8 +562,8 @@ def test_models_and_tokenizers_that_theirs_has_not(tmp_path):
 
 
 def test_what_fails_leaves_what_was_there(tmp_path, monkeypatch):
-    params = GPT.init(np.random.default_rng(0))
-    tl.save_pretrained(tmp_path, GPT, params, BPE)
+    model = replace(GPT, vocab_size=BPE.vocab_size)
+    tl.save_pretrained(tmp_path, model, model.init(np.random.default_rng(0)), BPE)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def full(*args):
@@ -573,7 +573,7 @@ def test_what_fails_leaves_what_was_there(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(writing, part, full)
             with pytest.raises(OSError, match="No space left"):
-                tl.save_pretrained(tmp_path, GPT, GPT.init(np.random.default_rng(1)), BPE)
+                tl.save_pretrained(tmp_path, model, model.init(np.random.default_rng(1)), BPE)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -601,7 +601,8 @@ def test_what_is_interrupted_between_two_files_is_no_directory(tmp_path, monkeyp
 
 
 def test_what_is_written(tmp_path):
-    tl.save_pretrained(tmp_path, GPT, GPT.init(np.random.default_rng(0)), BPE)
+    model = replace(GPT, vocab_size=BPE.vocab_size)
+    tl.save_pretrained(tmp_path, model, model.init(np.random.default_rng(0)), BPE)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["GPT2LMHeadModel"]
     assert config["model_type"] == "gpt2"
@@ -635,3 +636,48 @@ def test_importing_tinylm_loads_no_hub():
     code = "import sys, tinylm; assert not [m for m in sys.modules if 'hub' in m]; tinylm.hub"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert set(hub.__all__) >= {"download", "from_pretrained", "save_pretrained"}
+
+
+def test_what_samples_and_says_no_more_draws_among_fifty(tmp_path):
+    assert gpt(tmp_path, do_sample=True).generation.top_k == 50  # as transformers does
+    assert gpt(tmp_path, do_sample=True, top_k=0).generation.top_k is None
+    assert gpt(tmp_path, do_sample=False).generation.top_k is None
+
+
+@pytest.mark.parametrize(
+    "field", ["min_new_tokens", "suppress_tokens", "typical_p", "stop_strings"]
+)
+def test_what_is_not_done_is_told(tmp_path, field):
+    with pytest.warns(HubWarning, match=f"generation_config.json: {field}=.* is not done here"):
+        gpt(tmp_path, **{field: [3]})
+
+
+def test_how_to_generate_walks_out_again(tmp_path):
+    settings = {"do_sample": True, "temperature": 2.0, "top_k": 7, "top_p": 0.9}
+    read = gpt(tmp_path / "a", **settings, max_new_tokens=5, eos_token_id=[3, 4])
+    tl.save_pretrained(
+        tmp_path / "b", read.model, read.params, read.tokenizer, generation=read.generation
+    )
+    assert tl.from_pretrained(tmp_path / "b").generation == read.generation
+
+
+def test_nothing_stays_of_another_model(tmp_path):
+    bert = replace(BERT, vocab_size=WORD_PIECES.vocab_size)
+    tl.save_pretrained(tmp_path, bert, bert.init(np.random.default_rng(0)), WORD_PIECES)
+    tl.save_pretrained(tmp_path, GPT, GPT.init(np.random.default_rng(0)))
+    assert tl.from_pretrained(tmp_path).tokenizer is None
+    tl.save_pretrained(tmp_path, bert, bert.init(np.random.default_rng(0)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_labels_and_tokenizers_that_do_not_fit(tmp_path):
+    model = replace(BERT, task="token-classification", num_labels=3)
+    params = model.init(np.random.default_rng(0))
+    for labels in (("a", "b"), ("a", "b", "a")):
+        with pytest.raises(HubError, match="labels=.*: wanted 3 different names"):
+            tl.save_pretrained(tmp_path, model, params, labels=labels)
+    with pytest.raises(HubError, match="labels=.*: wanted 0 different names"):
+        tl.save_pretrained(tmp_path, GPT, GPT.init(np.random.default_rng(0)), labels=("a",))
+    with pytest.raises(HubError, match=r"tokenizer has \d+ tokens: wanted at most the model's 11"):
+        tl.save_pretrained(tmp_path, GPT, GPT.init(np.random.default_rng(0)), BPE)
+    assert not list(tmp_path.iterdir())

@@ -381,3 +381,13 @@ def test_calls_that_are_not_possible(rng):
         spans.loss(spans.init(rng), ids, [[0, 3], [0, 1]])
     with pytest.raises(dataclasses.FrozenInstanceError):
         model.d_model = 3
+
+
+def test_class_weights_of_any_sequence():
+    sizes = {**SIZES, "task": "sequence-classification"}
+    weights = tl.balanced_weights([0, 0, 0, 1], 2)
+    model = tl.BERT(**sizes, class_weights=weights)
+    assert model == tl.BERT(**sizes, class_weights=weights.copy())
+    assert hash(model)
+    with pytest.raises(ValueError, match="class_weights=.*none below 0"):
+        tl.BERT(**sizes, class_weights=(-1.0, 1.0))

@@ -228,6 +228,10 @@ def test_names_of_every_layer(rng):
         ({"num_kv_heads": 0}, "num_kv_heads=0: wanted a divisor of num_heads=3"),
         ({"num_kv_heads": -1}, "num_kv_heads=-1: wanted a divisor of num_heads=3"),
         ({"norm_eps": 0.0}, "norm_eps=0.0: wanted a number above 0"),
+        ({"vocab_size": "9"}, "vocab_size='9': wanted an integer"),
+        ({"d_model": 6.0}, "d_model=6.0: wanted an integer"),
+        ({"num_layers": None}, "num_layers=None: wanted an integer"),
+        ({"dropout": "x"}, "dropout='x': wanted a number"),
         ({"positions": "rotary", "d_model": 9}, "an even d_model / num_heads"),
     ],
 )

@@ -469,3 +469,17 @@ def test_calls_that_are_not_possible(source, target, message):
     model = tl.Transformer(**SIZES)
     with pytest.raises(ValueError, match=message):
         model(model.init(np.random.default_rng(0)), source, target)
+
+
+def test_targets_of_one_byte(rng):
+    model = tl.Transformer(**SIZES)
+    params = model.init(rng)
+    for dtype in (np.uint8, np.uint16):
+        loss = model.loss(params, (SOURCE, TARGET), NEXT.astype(dtype))
+        assert loss == model.loss(params, (SOURCE, TARGET), NEXT)
+
+
+def test_no_sources_give_no_translations(rng):
+    model = tl.Transformer(**SIZES)
+    found = model.translate(model.init(rng), np.zeros((0, 3), int), 2, start=1, stop=2)
+    assert found.ids.shape == (0, 1, 3)

@@ -430,7 +430,7 @@ X = np.ones((2, 3))
         (lambda: tl.cross_entropy(X, [0, 1], label_smoothing=float("nan")), "label_smoothing=nan"),
         (
             lambda: tl.cross_entropy(X, [0, 1], weights=[1.0, 1.0]),
-            r"weights has shape \(2,\): wanted \(3,\)",
+            r"weights holds float64 in the shape \(2,\): wanted numbers, \(3,\)",
         ),
         (lambda: tl.cross_entropy(X, [0, 1], weights=[1, 1, -1]), "weights: wanted finite numbers"),
         (lambda: tl.cross_entropy(X, [0, 1], weights=[1, 1, np.inf]), "weights: wanted finite"),
@@ -574,3 +574,29 @@ def test_a_vjp_that_gives_another_number_of_cotangents():
         _, pullback = tl.vjp(f, np.ones(2), np.ones(2))
         with pytest.raises(ValueError, match="zip"):
             pullback(np.ones(2))
+
+
+def test_cross_entropy_of_half_precision_with_heavy_weights(rng):
+    """Only their proportions count, so that their sum need not fit into the dtype."""
+    logits, targets = rng.standard_normal((5000, 2)).astype(np.float16), rng.integers(0, 2, 5000)
+
+    def loss(logits, weights):
+        return tl.cross_entropy(logits, targets, weights=weights)
+
+    value, gradient = tl.value_and_grad(loss)(logits, [1.0, 1.0])
+    for weights in ([20.0, 20.0], [1e6, 1e6]):
+        again, its = tl.value_and_grad(loss)(logits, weights)
+        assert again == value
+        assert np.array_equal(its, gradient)
+    assert np.isfinite(value)
+    assert gradient.any()
+
+
+def test_the_dtype_of_the_smoothing_does_not_spread(rng):
+    logits = rng.standard_normal((3, 5)).astype(np.float32)
+    for kernels in (contextlib.nullcontext(), tl.formulas()):
+        with kernels:
+            loss = tl.cross_entropy(logits, [0, 1, 2], label_smoothing=np.float64(0.1))
+        assert loss.dtype == np.float32
+    with pytest.raises(ValueError, match=r"weights holds <U1 in the shape \(5,\): wanted numbers"):
+        tl.cross_entropy(logits, [0, 1, 2], weights=list("abcde"))

@@ -84,3 +84,11 @@ def test_impossible_masking(change, error, message):
     arguments = {"ids": [1, 2], "mask_id": MASK, "vocab_size": V, "rng": np.random.default_rng(0)}
     with pytest.raises(error, match=f"mask_tokens: {message}"):
         mask_tokens(**arguments | change)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint64])
+def test_ids_of_any_integer_type(dtype):
+    ids = np.arange(20, dtype=dtype)
+    seen, targets = mask_tokens(ids, 3, 200, np.random.default_rng(0))
+    assert seen.dtype == targets.dtype == np.int64
+    assert set(targets[targets != np.arange(20)]) == {-100}

@@ -168,3 +168,10 @@ def test_impossible_adapters(rng, arguments, message):
         lora.merged({})
     with pytest.raises(AttributeError, match="LoRA has no 'encode': what else the model can do"):
         _ = lora.encode
+
+
+def test_a_number_of_numpy_does_not_change_the_dtype(rng):
+    model = tl.GPT(9, 8, 8, 2, 1)
+    lora = tl.LoRA(model, model.init(rng), rank=2, alpha=np.float64(4))
+    merged = lora.merged(lora.init(rng))
+    assert {p.dtype for p in trees.leaves(merged)} == {np.dtype(np.float32)}

@@ -155,3 +155,14 @@ def test_factors_by_hand_and_the_two_halves():
 def test_impossible_rates(rng, rates, message):
     with pytest.raises(ValueError, match=message):
         tl.Trainer(MODEL, MODEL.init(rng), tl.SGD(0.1), rates=rates)
+
+
+def test_what_is_frozen_is_no_longer_the_callers(rng):
+    class Sum:
+        def loss(self, params, ids, targets):
+            return params["a"] + params["b"]
+
+    params = {"a": np.array(1.0), "b": np.array(2.0)}
+    trainer = tl.Trainer(Sum(), params, tl.SGD(lr=0.0), rates={"b": 0.0})
+    params["a"][...] = params["b"][...] = 100.0
+    assert trainer.step([0], [0]) == 3.0

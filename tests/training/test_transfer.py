@@ -135,3 +135,29 @@ def test_impossible_weights():
             ValueError, match=r"balanced_weights: labels of .* wanted integers in \[0, 2\)"
         ):
             tl.balanced_weights(wrong, 2)
+
+
+def test_heads_of_one_shape_can_begin_anew():
+    trained = {"body": np.ones(2), "head": {"W": np.ones(3), "b": np.ones(1)}}
+    fresh = {"body": np.zeros(2), "head": {"W": np.zeros(3), "b": np.zeros(1)}}
+    got = tl.transfer(trained, fresh, anew=["head.*"])
+    assert got.taken == ["body"]
+    assert got.fresh == got.unused == ["head.W", "head.b"]
+    assert not got.params["head"]["W"].any()
+    with pytest.raises(ValueError, match=r"anew='haed.\*' matches no parameter: they are \['body'"):
+        tl.transfer(trained, fresh, anew=["haed.*"])
+
+
+def test_batches_that_end_end_the_training():
+    class Square:
+        def loss(self, params, ids, targets):
+            return params["a"] ** 2
+
+    for count, values in ((3, [0, 2, 3]), (4, [0, 2, 4]), (0, [0])):
+        trainer = tl.Trainer(Square(), {"a": np.array(1.0)}, tl.SGD(lr=0.1))
+        fitted = tl.fit(
+            trainer, [([0], [0])] * count, lambda params: abs(params["a"]), best="lowest", every=2,
+            patience=5, until=100,
+        )  # fmt: skip
+        assert [step for step, _ in fitted.history] == values
+        assert fitted.step == count

@@ -35,11 +35,12 @@ def pseudo_perplexity(
         ``loss(params, ids, targets)``.
     params : nest
     ids : ndarray of int, shape (T,), or a sequence of them
-        One text or several, each with its special tokens, and each at most the context length long.
+        One text or several, each with its special tokens and without padding, and each at most the
+        context length long.
     mask_id : int
         The token that hides another.
     special : sequence of int
-        Tokens that are seen and not predicted: beginning, end, padding.
+        Tokens that are seen and not predicted: beginning and end.
     batch_size : int
         Copies of a text computed together, each with one token masked.
 
@@ -87,4 +88,4 @@ def _masked(
         positions = np.flatnonzero(~np.isin(text, special))
         for i in range(0, positions.size, batch_size):
             hidden = positions[i : i + batch_size, None] == np.arange(text.size)
-            yield np.where(hidden, mask_id, text), np.where(hidden, text, IGNORED)
+            yield np.where(hidden, mask_id, text), np.where(hidden, text, np.int64(IGNORED))

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tinylm.hub.fields import Fields
-from tinylm.hub.gpt2 import ACTIVATIONS, their_activation
+from tinylm.hub.fields import ACTIVATIONS, Fields, their_activation
 from tinylm.hub.renaming import Family, Tensor
 from tinylm.models import BERT
 

@@ -22,6 +22,22 @@ LARGEST = 2**31 - 1
 """Of a size."""
 
 
+ACTIVATIONS = {
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu": "gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""Theirs and ours; for each of ours the first is written."""
+
+
+def their_activation(ours: str) -> str:
+    """The name that an activation of ours has there."""
+    return next(theirs for theirs, name in ACTIVATIONS.items() if name == ours)
+
+
 class HubError(ValueError):
     """A directory that cannot be read or written as asked; the message says which file and why."""
 

@@ -6,24 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tinylm.hub.fields import Fields
+from tinylm.hub.fields import ACTIVATIONS, Fields, their_activation
 from tinylm.hub.renaming import Family, Tensor
 from tinylm.models import GPT
-
-ACTIVATIONS = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu",
-    "relu": "relu",
-    "silu": "silu",
-    "swish": "silu",
-}
-"""Theirs and ours; for each of ours the first is written."""
-
-
-def their_activation(ours: str) -> str:
-    """The name that an activation of ours has there."""
-    return next(theirs for theirs, name in ACTIVATIONS.items() if name == ours)
 
 
 def _read(config: Fields, task: str) -> GPT:

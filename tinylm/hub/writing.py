@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -17,11 +16,16 @@ from tinylm.files import write_atomically
 from tinylm.hub import generation_config
 from tinylm.hub.families import FAMILIES
 from tinylm.hub.fields import Fields, HubError
+from tinylm.hub.generation_config import GenerationConfig
 from tinylm.hub.renaming import Family, write_params
-from tinylm.hub.weights import SINGLE
+from tinylm.hub.weights import INDEX, SINGLE
 from tinylm.text import Tokenizer, write_tokenizer
 from tinylm.text.hugging_face import END
 
+TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "vocab.txt",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
 NOT_THEIRS = ("recompute", "class_weights")
 """Options of ours that change nothing of what a call computes."""
 
@@ -32,11 +36,13 @@ def save_pretrained(
     params: Nest,
     tokenizer: Tokenizer | None = None,
     labels: tuple[str, ...] = (),
+    generation: GenerationConfig | None = None,
 ) -> None:
     """Write a directory that transformers loads, and that computes the same there.
 
-    All files are written beside the place where they belong and then put there, config.json last:
-    if writing fails, what was there before is still there.
+    All files are written whole, in a folder beside the place where they belong, and only then put
+    there. An older config.json goes before and the new one comes last, so that nobody reads a
+    mixture of two models; files of a tokenizer that is no more go as well.
 
     Parameters
     ----------
@@ -48,6 +54,9 @@ def save_pretrained(
     tokenizer : BPETokenizer or WordPieceTokenizer, optional
     labels : sequence of str, optional
         The names of the classes, for a classification.
+    generation : GenerationConfig, optional
+        How tokens are drawn, of a GPT: the `.generation` of what `from_pretrained` gave. If not given,
+        up to the tokenizer's end of text, if it has one.
 
     Raises
     ------
@@ -74,8 +83,14 @@ def save_pretrained(
         raise HubError(f"save_pretrained: model is a {type(model).__name__}: wanted {wanted}")
     config = _config(family, model, labels)
     _check_nothing_lost(family, model, config)
+    if tokenizer is not None and tokenizer.vocab_size > model.vocab_size:
+        raise HubError(
+            f"save_pretrained: tokenizer has {tokenizer.vocab_size} tokens: wanted at most the "
+            f"model's {model.vocab_size}"
+        )
     end = getattr(tokenizer, "special_tokens", {}).get(END)
     ends = {} if end is None else {"bos_token_id": end, "eos_token_id": end}
+    draws = ends if generation is None else ends | generation.fields()
     arrays = write_params(family, model, params)
     config["dtype"] = next(iter(arrays.values())).dtype.name
 
@@ -87,11 +102,11 @@ def save_pretrained(
         if tokenizer is not None:
             write_tokenizer(tokenizer, staged)
         if family.task(model) == "causal-lm":
-            _write_json(staged / generation_config.NAME, ends)
+            _write_json(staged / generation_config.NAME, draws)
         save_tensors(staged / SINGLE, arrays, {"format": "pt"})
         _write_json(staged / "config.json", config | ends)
-        with contextlib.suppress(FileNotFoundError):
-            (folder / "config.json").unlink()  # nobody reads a mixture of two models
+        for name in ("config.json", INDEX, generation_config.NAME, *TOKENIZER_FILES):
+            (folder / name).unlink(missing_ok=True)
         for path in sorted(staged.iterdir(), key=lambda path: path.name == "config.json"):
             path.replace(folder / path.name)
     finally:
@@ -104,6 +119,13 @@ def _config(family: Family, model: Any, labels: tuple[str, ...]) -> dict[str, An
     architecture = next(name for name, does in family.architectures.items() if does == task)
     config: dict[str, Any] = {"architectures": [architecture], "model_type": family.model_type}
     config |= family.write(model)
+    if labels and (
+        len(labels) != getattr(model, "num_labels", 0) or len(set(labels)) < len(labels)
+    ):
+        raise HubError(
+            f"save_pretrained: labels={labels!r:.80}: wanted {getattr(model, 'num_labels', 0)} "
+            "different names"
+        )
     if hasattr(model, "num_labels") and (labels or model.num_labels != 2):
         labels = tuple(labels) or tuple(f"LABEL_{i}" for i in range(model.num_labels))
         config["id2label"] = {str(i): label for i, label in enumerate(labels)}

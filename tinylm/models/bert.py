@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ class BERT:
         None for the encoder alone.
     num_labels : int
         Of the two classifications.
-    class_weights : tuple of float, optional
+    class_weights : sequence of float, optional
         How much each label counts in the loss of a classification: `balanced_weights` makes all
         count alike that are not equally frequent.
 
@@ -113,10 +114,11 @@ class BERT:
         )
         check_option(self, "task", self.task in TASKS, " or ".join(map(str, TASKS)))
         if self.class_weights is not None:
-            fits = str(self.task).endswith("classification") and (
-                len(self.class_weights) == self.num_labels
-            )
-            wanted = f"num_labels={self.num_labels} numbers, for a classification"
+            weights = tuple(map(float, self.class_weights))
+            object.__setattr__(self, "class_weights", weights)
+            fits = len(weights) == self.num_labels and all(0 <= w < math.inf for w in weights)
+            wanted = f"num_labels={self.num_labels} numbers, none below 0, for a classification"
+            fits = fits and str(self.task).endswith("classification")
             check_option(self, "class_weights", fits, wanted)
 
     def init(self, rng: np.random.Generator, dtype: Any = np.float32) -> dict[str, Any]:

@@ -23,7 +23,9 @@ class LoRA:
     ``h = x W + (alpha / r) x A B``: Hu et al. 2022, "LoRA: Low-rank adaptation of large language
     models", section 4.1, eq. (3); its B and A are ours transposed, since here x stands on the left.
     Only A and B are parameters. It is a model as the one below it: trained, measured and sampled
-    from in the same way.
+    from in the same way. Every
+    call adds the products to the matrices, which while sampling is once a token: sample with the
+    `merged` parameters.
 
     Parameters
     ----------
@@ -125,7 +127,7 @@ class LoRA:
         wanted = {path.replace(".", "/") for path, _ in self._adapted()}
         if adapters.keys() != wanted:
             raise ValueError(f"LoRA: adapters of {list(adapters)}: wanted {sorted(wanted)}")
-        scale = (self.rank if self.alpha is None else self.alpha) / self.rank
+        scale = float(self.rank if self.alpha is None else self.alpha) / self.rank
 
         def adapted(path: str, W: Any) -> Array:
             adapter = adapters.get(path.replace(".", "/"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -25,6 +26,9 @@ SIZES = (
 )  # fmt: skip
 COUNTS = ("num_layers", "num_encoder_layers", "num_decoder_layers")
 
+INTEGERS = (*SIZES, *COUNTS, "num_kv_heads", "pad_id")
+REALS = ("norm_eps", "dropout", "label_smoothing")
+
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(SIZES, (lambda n: n >= 1, "at least 1")),
     **dict.fromkeys(COUNTS, (lambda n: n >= 0, "at least 0")),
@@ -42,7 +46,13 @@ def check_options(model: Any) -> None:
     """Raise ValueError at the first field that is not as it is in all models."""
     for field in fields(model):
         value = getattr(model, field.name)
-        if field.name in RULES and not (value is None and field.default is None):
+        if value is None and field.default is None:
+            continue
+        if field.name in INTEGERS:
+            check_option(model, field.name, isinstance(value, numbers.Integral), "an integer")
+        if field.name in REALS:
+            check_option(model, field.name, isinstance(value, numbers.Real), "a number")
+        if field.name in RULES:
             fits, wanted = RULES[field.name]
             check_option(model, field.name, fits(value), wanted)
     divides = model.d_model % model.num_heads == 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest, name, trees
+from tinylm.autograd import Array, Nest, name
 from tinylm.beam import Beams, beam_search
 from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import (
@@ -104,8 +104,7 @@ class Transformer:
         """Fresh parameters: normal numbers, biases 0, gains 1.
 
         The paper does not say how large. Here a map of n features has the standard deviation
-        ``n ** -0.5``, so that what comes out is as large as what goes in: LeCun et al. 1998,
-        "Efficient backprop", section 4.6. Embeddings have ``d_model ** -0.5``.
+        ``n ** -0.5`` (`tinylm.nn.normal`), and embeddings have ``d_model ** -0.5``.
         """
         C, d_ff = self.d_model, self.d_ff or 4 * self.d_model
         params: dict[str, Any] = {}
@@ -113,11 +112,9 @@ class Transformer:
             ("encoder", init_block, self.num_encoder_layers),
             ("decoder", init_decoder_block, self.num_decoder_layers),
         ):
-            layers = [
-                init_layer(rng, C, d_ff, self.bias, self.norm, dtype=dtype)
-                for _ in range(num_layers)
-            ]
-            params[stack] = {"blocks": trees.map_leaves(_as_large_as_its_input, layers)}
+            sizes = {"norm": self.norm, "output_std": None, "std": None, "dtype": dtype}
+            layers = [init_layer(rng, C, d_ff, self.bias, **sizes) for _ in range(num_layers)]
+            params[stack] = {"blocks": layers}
             if self.pre_norm if self.final_norm is None else self.final_norm:
                 params[stack]["norm"] = init_norm(C, self.norm, dtype)
         tables = {"token_embedding": self.vocab_size, "source_embedding": self.source_vocab_size}
@@ -245,7 +242,7 @@ class Transformer:
         rng : numpy.random.Generator, optional
         """
         source_ids, target_ids = ids
-        targets = np.where(self._counted(targets), targets, IGNORED)
+        targets = np.where(self._counted(targets), targets, np.int64(IGNORED))
         logits = self(params, source_ids, target_ids, rng)
         return cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
@@ -298,8 +295,9 @@ class Transformer:
             raise ValueError(f"Transformer: {max_new_tokens=}: {wanted}")
         memory, mask = self.encode(params, source_ids), self.source_mask(source_ids)
         *leading, S, C = memory.shape
+        B = math.prod(leading)
         writer = _Writer(  # with an axis for the beams, which share the memory
-            self, memory.reshape(-1, 1, S, C), None if mask is None else mask.reshape(-1, 1, S)
+            self, memory.reshape(B, 1, S, C), None if mask is None else mask.reshape(B, 1, S)
         )
         prompt = np.full((*leading, 1), start)
         return beam_search(writer, params, prompt, max_new_tokens, num_beams, length_penalty, stop)
@@ -323,11 +321,6 @@ class Transformer:
 
     def _normalized(self, stack: Nest, x: Array) -> Array:
         return normalize(stack["norm"], x, self.norm_eps) if "norm" in stack else x
-
-
-def _as_large_as_its_input(p: Any) -> Any:
-    """A matrix of the standard deviation 0.02, as `normal` makes it, with another one."""
-    return p if p.ndim == 1 else p / 0.02 * len(p) ** -0.5
 
 
 @dataclass(frozen=True)

@@ -201,17 +201,20 @@ def init_block(
     d_ff: int,
     bias: bool = True,
     norm: str = "layer",
-    output_std: float = 0.02,
+    output_std: float | None = 0.02,
     dtype: Any = np.float32,
     kv_width: int | None = None,
     gated: bool = False,
+    std: float | None = 0.02,
 ) -> dict[str, Any]:
-    """Parameters of `block`."""
+    """Parameters of `block`; what adds to the residual stream has the deviation `output_std`."""
+    attention = init_multi_head(rng, d_model, bias, output_std, dtype, kv_width, std)
+    feed_forward = init_feed_forward(rng, d_model, d_ff, bias, output_std, dtype, gated, std)
     return {
         "norm_1": init_norm(d_model, norm, dtype),
-        "attention": init_multi_head(rng, d_model, bias, output_std, dtype, kv_width),
+        "attention": attention,
         "norm_2": init_norm(d_model, norm, dtype),
-        "feed_forward": init_feed_forward(rng, d_model, d_ff, bias, output_std, dtype, gated),
+        "feed_forward": feed_forward,
     }
 
 
@@ -221,12 +224,13 @@ def init_decoder_block(
     d_ff: int,
     bias: bool = True,
     norm: str = "layer",
-    output_std: float = 0.02,
+    output_std: float | None = 0.02,
     dtype: Any = np.float32,
+    std: float | None = 0.02,
 ) -> dict[str, Any]:
     """Parameters of `decoder_block`."""
     return {
-        **init_block(rng, d_model, d_ff, bias, norm, output_std, dtype),
-        "cross_attention": init_multi_head(rng, d_model, bias, output_std, dtype),
+        **init_block(rng, d_model, d_ff, bias, norm, output_std, dtype, std=std),
+        "cross_attention": init_multi_head(rng, d_model, bias, output_std, dtype, std=std),
         "norm_3": init_norm(d_model, norm, dtype),
     }

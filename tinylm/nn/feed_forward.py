@@ -49,17 +49,18 @@ def init_feed_forward(
     d_model: int,
     d_ff: int,
     bias: bool = True,
-    output_std: float = 0.02,
+    output_std: float | None = 0.02,
     dtype: Any = np.float32,
     gated: bool = False,
+    std: float | None = 0.02,
 ) -> dict[str, Any]:
     """Parameters of `feed_forward`: normal weights, zero biases."""
     params = {
-        "W_1": normal(rng, d_model, d_ff, dtype=dtype),
+        "W_1": normal(rng, d_model, d_ff, std=std, dtype=dtype),
         "W_2": normal(rng, d_ff, d_model, std=output_std, dtype=dtype),
     }
     if gated:
-        params["V"] = normal(rng, d_model, d_ff, dtype=dtype)
+        params["V"] = normal(rng, d_model, d_ff, std=std, dtype=dtype)
     if gated and bias:
         params["c"] = np.zeros(d_ff, dtype)
     if bias:

@@ -122,9 +122,10 @@ def init_multi_head(
     rng: np.random.Generator,
     d_model: int,
     bias: bool = True,
-    output_std: float = 0.02,
+    output_std: float | None = 0.02,
     dtype: Any = np.float32,
     kv_width: int | None = None,
+    std: float | None = 0.02,
 ) -> dict[str, Any]:
     """Parameters of `multi_head_attention`: normal weights, zero biases.
 
@@ -133,8 +134,8 @@ def init_multi_head(
     params = {}
     for kind in "QKVO":
         width = (kv_width or d_model) if kind in "KV" else d_model
-        std = output_std if kind == "O" else 0.02
-        params[f"W_{kind}"] = normal(rng, d_model, width, std=std, dtype=dtype)
+        its = output_std if kind == "O" else std
+        params[f"W_{kind}"] = normal(rng, d_model, width, std=its, dtype=dtype)
         if bias:
             params[f"b_{kind}"] = np.zeros(width, dtype)
     return params

@@ -83,7 +83,7 @@ def _(
 def _mean_of_targets(
     log_probabilities: Array, targets: Any, ignore_index: int, label_smoothing: float, weights: Any
 ) -> Array:
-    counted = np.not_equal(targets, ignore_index)
+    counted, label_smoothing = np.not_equal(targets, ignore_index), float(label_smoothing)
     index = np.where(counted, targets, 0)
     log_probabilities = name(log_probabilities, "log_probabilities")
     likelihood = np.take_along_axis(log_probabilities, index[..., None], axis=-1)[..., 0]
@@ -123,8 +123,11 @@ def _(logits: Array, targets: Any, ignore_index: int, label_smoothing: float, we
 
 
 def _check_weights(weights: Any, counted: Any, V: int) -> None:
-    if weights.shape != (V,):
-        raise ValueError(f"cross_entropy: weights has shape {weights.shape}: wanted ({V},)")
+    if weights.shape != (V,) or weights.dtype.kind not in "biuf":
+        raise ValueError(
+            f"cross_entropy: weights holds {weights.dtype} in the shape {weights.shape}: "
+            f"wanted numbers, ({V},)"
+        )
     if not (np.isfinite(weights) & (weights >= 0)).all():
         raise ValueError("cross_entropy: weights: wanted finite numbers, none below 0")
     if not weights[counted].any():
@@ -160,11 +163,12 @@ def _(
 
 def _shares(label_smoothing: float, weights: Any, at: Any, dtype: Any) -> tuple[Any, Any, Any]:
     """What the target of each row counts beyond the rest, what every class does, and the sum."""
+    label_smoothing = float(label_smoothing)
     if weights is None:
         return 1 - label_smoothing, label_smoothing, at[0].size
-    weights = np.asarray(weights).astype(dtype)
-    own = weights[at[1]]
-    return (1 - label_smoothing) * own, label_smoothing * weights, np.sum(own)
+    weights = np.asarray(weights, np.result_type(dtype, np.float64))
+    weights = (weights / np.mean(weights[at[1]])).astype(dtype)  # so that their sum is the number
+    return (1 - label_smoothing) * weights[at[1]], label_smoothing * weights, at[0].size
 
 
 @cross_entropy.vjp

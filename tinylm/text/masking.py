@@ -62,6 +62,7 @@ def mask_tokens(
     ids = np.asarray(ids)
     if ids.dtype.kind not in "iu":
         raise TypeError(f"mask_tokens: ids holds {ids.dtype}: wanted integers")
+    ids = ids.astype(np.int64)
     if not 0 <= rate <= 1:
         raise ValueError(f"mask_tokens: {rate=}: wanted 0 <= rate <= 1")
     if not 0 <= mask_id < vocab_size:

@@ -60,7 +60,7 @@ def fit(
     patience : int
         So many values in a row that are no better than the best one end the training.
     until : int
-        So many updates, from the first of all, end it too.
+        So many updates, from the first of all, end it too, and so does the end of the batches.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def fit(
     Raises
     ------
     ValueError
-        If a number is below 1, or `best` is something else.
+        If `every` or `patience` is below 1, or `best` is something else.
     NonFiniteError
         If the measure is not a number.
 
@@ -106,4 +106,10 @@ def fit(
         waited = sum(step > fitted.step for step, _ in history)
         if waited >= patience or trainer.steps >= until:
             return fitted
-        trainer.run(stream, until=min(trainer.steps + every, until))
+        before = trainer.steps
+        try:
+            trainer.run(stream, until=min(before + every, until))
+        except StopIteration:
+            until = trainer.steps
+            if until == before:
+                return fitted

@@ -124,7 +124,7 @@ class Trainer:
 
     def _begin(self, constants: Nest) -> None:
         """Fix what is not trained: it is a part of the model, also in the other processes."""
-        self._constants = constants
+        self._constants = constants = trees.map_leaves(np.array, constants)
         frozen = bool(trees.leaves(constants))
         self._learner = PartlyFrozen(self.model, constants) if frozen else self.model
         self._helpers = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,10 +32,11 @@ class Transferred(NamedTuple):
     unused: list[str]
 
 
-def transfer(params: Nest, fresh: Nest) -> Transferred:
+def transfer(params: Nest, fresh: Nest, anew: Sequence[str] = ()) -> Transferred:
     """Replace what fresh parameters share with trained ones: all but the head, as a rule.
 
-    A leaf is taken if the other nest has one of the same path and shape. Howard and Ruder 2018,
+    A leaf is taken if the other nest has one of the same path and shape: between two models with
+    heads of one shape, say that the head begins anew. Howard and Ruder 2018,
     "Universal language model fine-tuning for text classification", section 3.3, train the new
     head together with what was trained before; to freeze the latter, give the trainer a rate of 0
     for each path in `taken`.
@@ -44,6 +47,8 @@ def transfer(params: Nest, fresh: Nest) -> Transferred:
         Of the trained model.
     fresh : nest
         Of the new one: ``model.init(rng)``. Its dtypes stay.
+    anew : sequence of str
+        Patterns (those of `fnmatch`) of paths that stay fresh, such as "head.*".
 
     Returns
     -------
@@ -53,7 +58,7 @@ def transfer(params: Nest, fresh: Nest) -> Transferred:
     Raises
     ------
     ValueError
-        If nothing fits.
+        If nothing fits, or a pattern matches nothing.
 
     Examples
     --------
@@ -65,8 +70,14 @@ def transfer(params: Nest, fresh: Nest) -> Transferred:
     """
     trained = dict(trees.paths(params))
     taken: list[str] = []
+    paths = [path for path, _ in trees.paths(fresh)]
+    for pattern in anew:
+        if not any(fnmatchcase(path, pattern) for path in paths):
+            raise ValueError(f"transfer: anew={pattern!r} matches no parameter: they are {paths}")
 
     def take(path: str, new: Any) -> Any:
+        if any(fnmatchcase(path, pattern) for pattern in anew):
+            return new
         if path not in trained or np.shape(trained[path]) != np.shape(new):
             return new
         taken.append(path)
@@ -75,12 +86,11 @@ def transfer(params: Nest, fresh: Nest) -> Transferred:
     result = trees.map_paths(take, fresh)
     if not taken:
         raise ValueError(
-            f"transfer: none of {list(trained)} has the path and shape of one of "
-            f"{[path for path, _ in trees.paths(fresh)]}"
+            f"transfer: none of {list(trained)} has the path and shape of one of {paths}"
         )
     return Transferred(
         result,
         taken,
-        [path for path, _ in trees.paths(fresh) if path not in taken],
+        [path for path in paths if path not in taken],
         [path for path in trained if path not in taken],
     )
