@@ -206,7 +206,7 @@ CONTRACT = {
     "load": "(path)",
     "corpus": "(source)",
     "from_pretrained": "(directory, task=None, dtype=None)",
-    "save_pretrained": "(directory, model, params, tokenizer=None, labels=())",
+    "save_pretrained": "(directory, model, params, tokenizer=None, labels=(), generation=None)",
 }
 
 
