@@ -212,9 +212,8 @@ def pairs(texts, tokenizer, length, size, rng):
             yield inputs, {"tokens": tokens, "follows": follows}
 
 
-def pretrained(sizes, tokenizer, held_out, steps, rng, tell):
-    """Parameters after so many updates on python-docs without the sentences that are held out."""
-    texts = [[s for s in sentences(d) if s not in held_out] for d in documents("python-docs")]
+def pretrained(sizes, tokenizer, texts, steps, rng, tell):
+    """Parameters after so many updates on texts, each a list of its sentences."""
     model = BothTasks(sizes)
     trainer = tl.Trainer(
         model,
@@ -275,14 +274,15 @@ def compare(options, tell):
     test, development, pool = labelled(np.random.default_rng(0))
     held_out = {text for text, _ in test + development}
     texts, actual = zip(*(development if options.development else test), strict=True)
-    tokenizer = tl.WordPieceTokenizer.train(tl.corpus("python-docs"), 3000)
+    seen = [[s for s in sentences(d) if s not in held_out] for d in documents("python-docs")]
+    tokenizer = tl.WordPieceTokenizer.train("\n".join(s for d in seen for s in d), 3000)
     sizes = {"vocab_size": tokenizer.vocab_size, "context_length": 48, "d_model": 128,
              "num_heads": 4, "num_layers": 2}  # fmt: skip
     tell(
         f"{len(texts)} sentences to measure on, {options.labels} labels of each part, of {len(pool)}"
     )
     rng = np.random.default_rng(1)
-    trained = pretrained(sizes, tokenizer, held_out, options.steps, rng, tell)
+    trained = pretrained(sizes, tokenizer, seen, options.steps, rng, tell)
     classifier = tl.BERT(**sizes, task="sequence-classification", num_labels=len(PARTS))
     figures = {row: [] for row in (*RECIPES, "logistic regression")}
     for seed in range(options.seeds):
