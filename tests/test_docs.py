@@ -2,6 +2,7 @@
 
 import doctest
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -87,3 +88,11 @@ def test_every_decision_is_listed():
 
 def test_the_version_is_in_the_changelog():
     assert f"## {tl.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_gallery_is_what_the_runs_left():
+    """Each example has a section, made by ``python docs/gallery.py`` of a full run's numbers."""
+    made = runpy.run_path(str(ROOT / "docs" / "gallery.py"))
+    assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == made["gallery"]()
+    for path in (ROOT / "examples").glob("*.py"):
+        assert path.stem in {*made["ORDER"], "common", "torch_function"}
