@@ -88,10 +88,13 @@ def multi_head_attention(
         return np.swapaxes(y, -2, -3)
 
     def project(x: Array, kinds: str) -> list[Array]:
-        """One product for projections of the same `x`: their matrices stand side by side."""
+        """One product for projections of the same `x`: their matrices stand side by side.
+
+        A single position is faster without, as putting them there costs more than the product.
+        """
         W, b = ([params.get(f"{letter}_{kind}") for kind in kinds] for letter in "Wb")
-        if len(kinds) == 1:
-            return [heads(linear(x, W[0], b[0]))]
+        if x.shape[-2] == 1 or len(kinds) == 1:
+            return [heads(linear(x, *its)) for its in zip(W, b, strict=True)]
         y = linear(x, np.concatenate(W, -1), None if b[0] is None else np.concatenate(b, -1))
         ends = np.cumsum([matrix.shape[-1] for matrix in W])
         return [heads(part) for part in np.split(y, ends[:-1], axis=-1)]
