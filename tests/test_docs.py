@@ -96,3 +96,17 @@ def test_the_gallery_is_what_the_runs_left():
     assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == made["gallery"]()
     for path in (ROOT / "examples").glob("*.py"):
         assert path.stem in {*made["ORDER"], "common", "torch_function"}
+
+
+def test_the_formulas_are_those_of_the_code():
+    """Every line that the page quotes stands in its file, and every test that it names exists."""
+    page = ROOT / "docs" / "formulas.md"
+    rows = re.findall(r"^\| .* \| \$.*\$ \| (.*) \| (.*) \|$", page.read_text(), re.MULTILINE)
+    assert len(rows) > 25
+    for code, test in rows:
+        *_, target = re.findall(r"\]\((\S+)\)", code)
+        source = " ".join((page.parent / target).read_text().split())
+        for line in re.findall(r"`(.+?)`", code):
+            assert line in source, f"{line!r} in {target}"
+        name, target = re.fullmatch(r"\[(\w+)\]\((\S+)\)", test).groups()
+        assert f"def {name}(" in (page.parent / target).read_text(), f"{name} in {target}"

@@ -80,7 +80,7 @@ class BPETokenizer(Tokenizer):
     same text, half surrogate pairs included: those are spelled in three bytes as UTF-8 would
     spell them. The bytes of a model need not be text: what is not becomes U+FFFD.
 
-    A special token, such as "<|endoftext|>", stands for no text: `encode` never gives it,
+    A special token, such as ``<|endoftext|>``, stands for no text: `encode` never gives it,
     whatever the text; its id is in `special_tokens`. (The library `tokenizers` does give it where
     a text holds its name.)
 

@@ -59,7 +59,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def kernel(self, step: int, decay: float, g: Any, now: list[Any], after: list[Any]) -> None:
-        """The same, written into arrays: now (p, *state) -> after."""
+        """The same, written into arrays: ``now``, p and its state, into ``after``."""
 
     def update(
         self,
