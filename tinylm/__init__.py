@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinylm.version import __version__
 
 if TYPE_CHECKING:
-    from tinylm import oracle
+    from tinylm import interpret, oracle
     from tinylm.autograd import (
         derivative,
         formulas,
@@ -118,6 +118,7 @@ _ROOMS = {
     ],
     "text": ["BPETokenizer", "CharTokenizer", "WordPieceTokenizer", "WordTokenizer", "corpus"],
     "training": ["SGD", "AdamW", "Trainer", "balanced_weights", "fit", "transfer"],
+    "interpret": [],
     "oracle": [],
 }
 """What is loaded when it is first asked for: whoever checks a kernel needs no model."""
@@ -171,6 +172,7 @@ __all__ = [
     "generate",
     "grad",
     "hvp",
+    "interpret",
     "jacobian",
     "jvp",
     "layer_norm",

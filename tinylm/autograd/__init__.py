@@ -1,7 +1,8 @@
 """The engine: reverse-mode differentiation of plain NumPy code. It knows no language model."""
 
 from tinylm.autograd.derivatives import derivative
-from tinylm.autograd.fused import Fused, formulas, fused, kernels_are_off, name, patch, record
+from tinylm.autograd.fused import Fused, fused
+from tinylm.autograd.names import formulas, kernels_are_off, name, patch, record, within
 from tinylm.autograd.recompute import recompute
 from tinylm.autograd.rules import Array
 from tinylm.autograd.tracing import Tracer, stop_gradient, traceable
@@ -30,4 +31,5 @@ __all__ = [
     "traceable",
     "value_and_grad",
     "vjp",
+    "within",
 ]

@@ -1,4 +1,4 @@
-"""Fused ops and named intermediates: one formula, and the faster ways to say it.
+"""Fused ops: one formula, and the faster ways to say it.
 
 An op *is* its formula. A kernel computes the same value from plain arrays in fewer passes and
 keeps residuals, from which its vjp computes the cotangents. Wherever a kernel does not apply
@@ -8,155 +8,17 @@ runs, so that a kernel's vjp need not be differentiable and everything is right 
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from tinylm.autograd.derivatives import Composed, derivative
+from tinylm.autograd.derivatives import Composed
+from tinylm.autograd.names import kernels_are_off
 from tinylm.autograd.rules import Array
-from tinylm.autograd.tracing import Tracer, traceable
-
-_formulas_only: ContextVar[bool] = ContextVar("formulas_only", default=False)
-_watch: ContextVar[Callable[[str, Any], None] | None] = ContextVar("watch", default=None)
-_patches: ContextVar[Mapping[str, Callable[[Any], Any]] | None] = ContextVar(
-    "patches", default=None
-)
-
-
-@contextlib.contextmanager
-def formulas() -> Iterator[None]:
-    """Within this context every op runs its formula, and no kernel.
-
-    What was recorded inside goes back through the formula as well, wherever the pullback is called.
-
-    Examples
-    --------
-    >>> import numpy as np, tinylm as tl
-    >>> with tl.formulas():
-    ...     tl.softmax(np.zeros(2))
-    array([0.5, 0.5])
-    """
-    token = _formulas_only.set(True)
-    try:
-        yield
-    finally:
-        _formulas_only.reset(token)
-
-
-def kernels_are_off() -> bool:
-    """Whether this is within `formulas`, or what includes it: `record` and `patch`."""
-    return _formulas_only.get()
-
-
-@contextlib.contextmanager
-def record(watch: Callable[[str, Any], None] | None = None) -> Iterator[dict[str, list[Any]]]:
-    """Collect the named intermediates of everything that is computed within this context.
-
-    Ops run their formulas here, since the names stand in the formulas. The cotangent of
-    ``"scores"``, if a pullback runs inside, is collected as ``"d_scores"``.
-
-    Parameters
-    ----------
-    watch : callable, optional
-        Called as ``watch(label, value)`` at every name, in the order of computation.
-
-    Yields
-    ------
-    dict of str to list of ndarray
-        For each label, the values in the order in which they appeared: the label "weights" of a
-        model of four layers has four.
-
-    Examples
-    --------
-    >>> import numpy as np, tinylm as tl
-    >>> x = np.eye(2)
-    >>> with tl.record() as seen:
-    ...     y = tl.attention(x, x, x, causal=True)
-    >>> sorted(seen), seen["weights"][0][0]
-    (['normalizer', 'output', 'scores', 'weights'], array([1., 0.]))
-    """
-    seen: dict[str, list[Any]] = {}
-
-    outer = _watch.get()
-
-    def note(label: str, value: Any) -> None:
-        seen.setdefault(label, []).append(value)
-        for also in (watch, outer):
-            if also is not None:
-                also(label, value)
-
-    token = _watch.set(note)
-    try:
-        with formulas():
-            yield seen
-    finally:
-        _watch.reset(token)
-
-
-@contextlib.contextmanager
-def patch(patches: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
-    """Within this context, named intermediates are changed where they are computed.
-
-    Ops run their formulas here. ``"d_scores"`` changes the cotangent of ``"scores"``, if a pullback
-    runs inside; to the derivative a patch is the identity.
-
-    Parameters
-    ----------
-    patches : mapping of str to callable
-        For each label, a function of the value that returns another of its shape.
-
-    Examples
-    --------
-    >>> import numpy as np, tinylm as tl
-    >>> x = np.array([[0.0], [1.0]])
-    >>> with tl.patch({"weights": lambda weights: np.eye(2)}):
-    ...     tl.attention(x, x, x).tolist()
-    [[0.0], [1.0]]
-    """
-    token = _patches.set({**(_patches.get() or {}), **patches})
-    try:
-        with formulas():
-            yield
-    finally:
-        _patches.reset(token)
-
-
-@traceable
-def name(x: Array, label: str) -> Array:
-    """The identity, with a label by which `record` and the oracle know the value.
-
-    Parameters
-    ----------
-    x : ndarray
-    label : str
-
-    Returns
-    -------
-    ndarray
-        `x` itself.
-
-    Examples
-    --------
-    >>> import numpy as np, tinylm as tl
-    >>> with tl.record() as seen:
-    ...     y = np.exp(tl.name(np.array([0.0, 1.0]), "logits"))
-    >>> seen["logits"]
-    [array([0., 1.])]
-    """
-    patches, watch = _patches.get(), _watch.get()
-    if patches is not None and label in patches:
-        x = patches[label](x)
-    if watch is not None:
-        watch(label, x)
-    return x
-
-
-derivative(name)(lambda c, y, x, label: name(c, f"d_{label}"))
+from tinylm.autograd.tracing import Tracer
 
 
 class _Missing:
@@ -218,7 +80,7 @@ class Fused(Composed):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         bound = self._bound(args, kwargs)
         values, tracers = bound.copy(), []
-        plain = self._kernel is not None and not _formulas_only.get()
+        plain = self._kernel is not None and not kernels_are_off()
         for i in self.arrays:
             x = bound[i]
             if x is None:

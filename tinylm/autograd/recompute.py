@@ -9,7 +9,7 @@ from typing import Any
 
 from tinylm.autograd import trees
 from tinylm.autograd.derivatives import Composed
-from tinylm.autograd.fused import kernels_are_off
+from tinylm.autograd.names import kernels_are_off
 from tinylm.autograd.rules import RULES
 from tinylm.autograd.tracing import Tracer, traceable
 

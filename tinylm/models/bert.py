@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest, name
+from tinylm.autograd import Array, Nest, name, within
 from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import block, init_block, init_norm, normal, normalize
 from tinylm.ops import IGNORED, cross_entropy, dropout, embedding, linear
@@ -295,10 +295,13 @@ class BERT:
                 raise TypeError(f"BERT: mask holds {mask.dtype}: wanted bool, True = real token")
             mask = mask[..., None, :]  # for every query the same keys
 
-        x = embedding(params["token_embedding"], ids) + params["position_embedding"][:T]
+        x = name(embedding(params["token_embedding"], ids), "embedding")
+        x = x + params["position_embedding"][:T]
         segments = np.zeros(np.shape(ids), int) if segments is None else segments
         x = x + embedding(params["segment_embedding"], segments)
-        x = name(drop(normalize(params["embedding_norm"], x, self.norm_eps)), "residual")
+        with within("embedding_norm"):
+            x = normalize(params["embedding_norm"], x, self.norm_eps)
+        x = name(drop(x), "residual")
         layer = functools.partial(
             block,
             num_heads=self.num_heads,
@@ -308,8 +311,9 @@ class BERT:
             drop=drop,
             eps=self.norm_eps,
         )
-        for layer_params in params["blocks"]:
-            x = name(layer(layer_params, x), "residual")
+        for i, layer_params in enumerate(params["blocks"]):
+            with within(f"blocks.{i}"):
+                x = name(layer(layer_params, x), "residual")
         return x
 
     def _pool(self, params: Nest, hidden: Array) -> Array:
@@ -320,8 +324,9 @@ class BERT:
     def _head(self, params: Nest, hidden: Array, drop: Callable[[Array], Array]) -> Array:
         head = params["head"]
         if self.task == "masked-lm":
-            hidden = ACTIVATIONS[self.activation](linear(hidden, head["W"], head["b"]))
-            hidden = normalize(head["norm"], hidden, self.norm_eps)
+            with within("head"):
+                hidden = ACTIVATIONS[self.activation](linear(hidden, head["W"], head["b"]))
+                hidden = normalize(head["norm"], hidden, self.norm_eps)
             tied = np.swapaxes(params["token_embedding"], 0, 1)
             return name(linear(hidden, tied, head["bias"]), "logits")
         if self.task == "sequence-classification":

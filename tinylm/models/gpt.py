@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest, name, recompute
+from tinylm.autograd import Array, Nest, name, recompute, within
 from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import (
     Past,
@@ -170,7 +170,7 @@ class GPT:
                 f"{f', {start} of which are past' if start else ''}"
             )
 
-        x = embedding(params["token_embedding"], ids)
+        x = name(embedding(params["token_embedding"], ids), "embedding")
         if self.positions == "learned":
             x = x + params["position_embedding"][start : start + T]
         elif self.positions == "sinusoidal":
@@ -180,9 +180,11 @@ class GPT:
         for i, layer in enumerate(params["blocks"]):
             seed = None if rng is None else int(rng.integers(2**63))
             run = functools.partial(self._layer, seed=seed, past=past[i] if past else None)
-            x = name((recompute(run) if self.recompute else run)(layer, x), "residual")
+            with within(f"blocks.{i}"):
+                x = name((recompute(run) if self.recompute else run)(layer, x), "residual")
         if self.pre_norm:
-            x = normalize(params["norm"], x, self.norm_eps)
+            with within("norm"):
+                x = normalize(params["norm"], x, self.norm_eps)
         head = np.swapaxes(params["token_embedding"], 0, 1) if self.tied else params["head"]
         return name(linear(x, head), "logits")
 

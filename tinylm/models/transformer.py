@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest, name
+from tinylm.autograd import Array, Nest, name, within
 from tinylm.beam import Beams, beam_search
 from tinylm.models.options import ACTIVATIONS, check_option, check_options
 from tinylm.nn import (
@@ -165,20 +165,22 @@ class Transformer:
         """The encoder's output, to which the decoder attends, shape (..., S, C)."""
         mask = self.source_mask(source_ids)
         table = params.get("source_embedding", params["token_embedding"])
-        x = self._embedded(table, source_ids, rng)
-        for layer in params["encoder"]["blocks"]:
-            x = block(
-                layer,
-                x,
-                self.num_heads,
-                ACTIVATIONS[self.activation],
-                mask=None if mask is None else mask[..., None, :],
-                pre_norm=self.pre_norm,
-                drop=lambda x: self._dropped(x, rng),
-                eps=self.norm_eps,
-            )
-            x = name(x, "residual")
-        return name(self._normalized(params["encoder"], x), "memory")
+        with within("encoder"):
+            x = self._embedded(table, source_ids, rng)
+            for i, layer in enumerate(params["encoder"]["blocks"]):
+                with within(f"blocks.{i}"):
+                    x = block(
+                        layer,
+                        x,
+                        self.num_heads,
+                        ACTIVATIONS[self.activation],
+                        mask=None if mask is None else mask[..., None, :],
+                        pre_norm=self.pre_norm,
+                        drop=lambda x: self._dropped(x, rng),
+                        eps=self.norm_eps,
+                    )
+                    x = name(x, "residual")
+            return name(self._normalized(params["encoder"], x), "memory")
 
     def decode(
         self,
@@ -209,22 +211,24 @@ class Transformer:
         ndarray, shape (..., T, V)
         """
         start = past[0].length if past else 0
-        x = self._embedded(params["token_embedding"], target_ids, rng, start)
-        for i, layer in enumerate(params["decoder"]["blocks"]):
-            x = decoder_block(
-                layer,
-                x,
-                memory,
-                self.num_heads,
-                ACTIVATIONS[self.activation],
-                memory_mask=None if source_mask is None else source_mask[..., None, :],
-                pre_norm=self.pre_norm,
-                drop=lambda x: self._dropped(x, rng),
-                past=past[i] if past else None,
-                eps=self.norm_eps,
-            )
-            x = name(x, "residual")
-        x = self._normalized(params["decoder"], x)
+        with within("decoder"):
+            x = self._embedded(params["token_embedding"], target_ids, rng, start)
+            for i, layer in enumerate(params["decoder"]["blocks"]):
+                with within(f"blocks.{i}"):
+                    x = decoder_block(
+                        layer,
+                        x,
+                        memory,
+                        self.num_heads,
+                        ACTIVATIONS[self.activation],
+                        memory_mask=None if source_mask is None else source_mask[..., None, :],
+                        pre_norm=self.pre_norm,
+                        drop=lambda x: self._dropped(x, rng),
+                        past=past[i] if past else None,
+                        eps=self.norm_eps,
+                    )
+                    x = name(x, "residual")
+            x = self._normalized(params["decoder"], x)
         return name(linear(x, np.swapaxes(params["token_embedding"], 0, 1)), "logits")
 
     def loss(
@@ -312,7 +316,7 @@ class Transformer:
                 f"Transformer: ids of shape {np.shape(ids)} after {start} others: wanted (..., T) "
                 f"with 1 <= T, and together at most context_length = {self.context_length}"
             )
-        x = embedding(table, ids) * math.sqrt(self.d_model)
+        x = name(embedding(table, ids), "embedding") * math.sqrt(self.d_model)
         x = x + sinusoidal_encoding(start + T, self.d_model)[start:].astype(x.dtype)
         return name(self._dropped(x, rng), "residual")
 
@@ -320,7 +324,10 @@ class Transformer:
         return x if rng is None else dropout(x, self.dropout, rng)
 
     def _normalized(self, stack: Nest, x: Array) -> Array:
-        return normalize(stack["norm"], x, self.norm_eps) if "norm" in stack else x
+        if "norm" not in stack:
+            return x
+        with within("norm"):
+            return normalize(stack["norm"], x, self.norm_eps)
 
 
 @dataclass(frozen=True)

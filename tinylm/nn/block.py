@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest
+from tinylm.autograd import Array, Nest, within
 from tinylm.nn.feed_forward import feed_forward, init_feed_forward
 from tinylm.nn.multi_head import init_multi_head, multi_head_attention
 from tinylm.nn.past import DecoderPast, Past
@@ -57,12 +57,14 @@ def block(
     """
 
     def attend(x: Array) -> Array:
-        return multi_head_attention(
-            params["attention"], x, x, x, num_heads, mask, causal, turn, past
-        )
+        with within("attention"):
+            return multi_head_attention(
+                params["attention"], x, x, x, num_heads, mask, causal, turn, past
+            )
 
     def think(x: Array) -> Array:
-        return feed_forward(params["feed_forward"], x, activation)
+        with within("feed_forward"):
+            return feed_forward(params["feed_forward"], x, activation)
 
     return sublayers(params, x, [attend, think], pre_norm, drop, eps)
 
@@ -118,19 +120,22 @@ def decoder_block(
     """
 
     def attend(x: Array) -> Array:
-        return multi_head_attention(
-            params["attention"], x, x, x, num_heads, mask, causal, past=past
-        )
+        with within("attention"):
+            return multi_head_attention(
+                params["attention"], x, x, x, num_heads, mask, causal, past=past
+            )
 
     def consult(x: Array) -> Array:
         known = None if past is None else past.memory
         new = memory if known is None else memory[..., known.length :, :]
-        return multi_head_attention(
-            params["cross_attention"], x, new, new, num_heads, memory_mask, past=known
-        )
+        with within("cross_attention"):
+            return multi_head_attention(
+                params["cross_attention"], x, new, new, num_heads, memory_mask, past=known
+            )
 
     def think(x: Array) -> Array:
-        return feed_forward(params["feed_forward"], x, activation)
+        with within("feed_forward"):
+            return feed_forward(params["feed_forward"], x, activation)
 
     return sublayers(params, x, [attend, consult, think], pre_norm, drop, eps)
 
@@ -173,12 +178,17 @@ def sublayers(
     >>> sublayers(params, np.array([2.0, 4.0]), [np.negative], True, np.abs, eps=0.0)
     array([3., 5.])
     """
+
+    def norm(place: int, x: Array) -> Array:
+        with within(f"norm_{place}"):
+            return normalize(params[f"norm_{place}"], x, eps)
+
     for place, function in enumerate(functions, start=1):
-        norm = params[f"norm_{place}"]
         if pre_norm:
-            x = x + drop(function(normalize(norm, x, eps)))
+            added = drop(function(norm(place, x)))
+            x = x + added
         else:
-            x = normalize(norm, x + drop(function(x)), eps)
+            x = norm(place, x + drop(function(x)))
     return x
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from tinylm.autograd import name, trees
+from tinylm.autograd import trees
 from tinylm.autograd.arraylike import ArrayLike
 from tinylm.autograd.derivatives import Composed
+from tinylm.autograd.names import named
 from tinylm.autograd.rules import EXPANSIONS, PIECEWISE_CONSTANT, RULES, title
 from tinylm.autograd.tracing import Tracer, astype
 
@@ -66,7 +67,7 @@ class Digits(ArrayLike):
     def call(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if any(type(arg) is Tracer for arg in trees.leaves(args)):
             return NotImplemented
-        if function in (name, astype):
+        if function in (named, astype):
             return args[0]
         if function in EXPANSIONS and function is not np.sign:
             return EXPANSIONS[function](*args, **kwargs)

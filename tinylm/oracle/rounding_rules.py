@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import name
 from tinylm.autograd.derivatives.products import einsum
 from tinylm.autograd.derivatives.shapes import scatter
+from tinylm.autograd.names import named
 from tinylm.autograd.rules import RULES
 from tinylm.autograd.tracing import astype
 from tinylm.oracle.formats import FORMATS
@@ -70,9 +70,9 @@ def _(
     return Bounded(y, np.pad(x.error, pad_width, mode, **zero), x.model)
 
 
-@rounded(name)
-def _(x: Bounded, label: str) -> Bounded:
-    name(x.value, label)  # for `record`
+@rounded(named)
+def _(x: Bounded, label: str, parts: str) -> Bounded:
+    named(x.value, label, parts)  # for `record`
     return x.store(x.model.stores[label]) if label in x.model.stores else x
 
 
