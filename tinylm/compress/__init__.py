@@ -4,12 +4,20 @@ Examples
 --------
 >>> import numpy as np, tinylm as tl
 >>> params = {"W": np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)}
->>> small = tl.compress.quantize(params)
->>> params["W"].nbytes, small["W"]["int8"].nbytes + small["W"]["scale"].nbytes
-(16384, 4352)
+>>> full, int8, pruned = (
+...     tl.compress.file_size(x)
+...     for x in (
+...         params,
+...         tl.compress.quantize(params),
+...         tl.compress.sparse(tl.compress.prune(params, 0.8)),
+...     )
+... )
+>>> round(full / int8, 1), round(full / pruned, 1)
+(3.5, 3.5)
 """
 
 from tinylm.compress.distillation import Distilled, distillation
+from tinylm.compress.file_size import file_size
 from tinylm.compress.pruning import Pruned, dense, prune, sparse
 from tinylm.compress.quantization import Quantized, dequantize, quantize
 
@@ -20,6 +28,7 @@ __all__ = [
     "dense",
     "dequantize",
     "distillation",
+    "file_size",
     "prune",
     "quantize",
     "sparse",
