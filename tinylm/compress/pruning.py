@@ -179,7 +179,7 @@ def dense(compressed: Nest) -> Nest:
 
     def restored(its: Nest) -> Any:
         W = np.zeros(its["shape"], its["values"].dtype)
-        row = np.repeat(np.arange(len(W)), np.diff(its["rows"].astype(np.int64)))
+        row = np.repeat(np.arange(len(W)), np.diff(its["rows"]))
         W[row, its["columns"]] = its["values"]
         return W
 
