@@ -18,7 +18,7 @@ FLOORS = [
     ["nn", "text", "oracle"],
     ["beam"],
     ["models"],
-    ["training", "evaluation", "generation", "interpret"],
+    ["training", "evaluation", "generation", "interpret", "compress"],
     ["settings", "golden", "pytest_plugin", "hub"],
     ["run", "arguments"],
     ["planning", "report", "oracle_cli"],

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinylm.version import __version__
 
 if TYPE_CHECKING:
-    from tinylm import interpret, oracle
+    from tinylm import compress, interpret, oracle
     from tinylm.autograd import (
         derivative,
         formulas,
@@ -119,6 +119,7 @@ _ROOMS = {
     "text": ["BPETokenizer", "CharTokenizer", "WordPieceTokenizer", "WordTokenizer", "corpus"],
     "training": ["SGD", "AdamW", "Trainer", "balanced_weights", "fit", "transfer"],
     "interpret": [],
+    "compress": [],
     "oracle": [],
 }
 """What is loaded when it is first asked for: whoever checks a kernel needs no model."""
@@ -157,6 +158,7 @@ __all__ = [
     "balanced_weights",
     "beam_search",
     "bleu",
+    "compress",
     "confusion_matrix",
     "corpus",
     "cross_entropy",
