@@ -14,7 +14,7 @@ NEEDS = {"many_machines": "mpi4py", "check_your_kernel": "torch"}
 EXAMPLES = sorted(
     path
     for path in (ROOT / "examples").glob("*.py")
-    if path.stem not in ("common", "torch_function")
+    if path.stem not in ("cldr_pairs", "common", "torch_function", "translation_memory")
 )
 
 
