@@ -95,7 +95,8 @@ def test_the_gallery_is_what_the_runs_left():
     made = runpy.run_path(str(ROOT / "docs" / "gallery.py"))
     assert (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8") == made["gallery"]()
     for path in (ROOT / "examples").glob("*.py"):
-        assert path.stem in {*made["ORDER"], "common", "torch_function"}
+        if "common.start(" in path.read_text():
+            assert path.stem in made["ORDER"]
 
 
 def test_the_formulas_are_those_of_the_code():
