@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {"many_machines": "mpi4py", "check_your_kernel": "torch"}
-EXAMPLES = sorted(x for x in (ROOT / "examples").glob("*.py") if "common.start(" in x.read_text())
+EXAMPLES = sorted(x for x in (ROOT / "examples").glob("*.py") if "start(main)" in x.read_text())
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
