@@ -78,7 +78,7 @@ def picture(steps, curves, spectra):
     accuracy.legend(fontsize=8)
     norm.set(ylabel="norm of all weights", ylim=0)
     strongest.set(ylabel=f"share of the {STRONGEST} strongest waves", ylim=(0, 1))
-    waves.set(xlabel="frequency", ylabel="share in the embeddings, first seed")
+    waves.set(xlabel="frequency in the embeddings", ylabel="share, first seed")
     for panel in (accuracy, norm, strongest):
         panel.set(xscale="log", xlabel="steps of training")
     figure.suptitle("line: median of the seeds; band: all of them", fontsize=10)
