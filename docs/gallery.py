@@ -19,6 +19,7 @@ ORDER = [
     "write_code",
     "transfer",
     "emergence_in_context",
+    "emergence_in_context_regression",
     "emergence_grokking",
     "emergence_or_metric",
     "look_inside",
