@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinylm as tl
-from tinylm.evaluation import PowerLaw
+from tinylm.evaluation import PowerLaw, frontier
 
 SIZES = np.array([300, 1_000, 3_000, 11_000, 30_000, 100_000])
 
@@ -92,3 +92,20 @@ def test_impossible_laws(sizes, losses, message):
 
 def test_a_law_is_what_it_says():
     assert PowerLaw(1.0, 2.0, 0.5)(np.array([4, 16])) == pytest.approx([2.0, 1.5])
+
+
+@given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), max_size=12))
+def test_the_frontier_is_what_nothing_smaller_equals(runs):
+    """By the definition, in loops; of equal runs one is kept."""
+    best = {
+        (size, loss)
+        for size, loss in runs
+        if not any(s <= size and loss >= L and (s, L) != (size, loss) for s, L in runs)
+    }
+    places = frontier([s for s, _ in runs], [L for _, L in runs])
+    assert [runs[i] for i in places] == sorted(best)
+
+
+def test_an_impossible_frontier():
+    with pytest.raises(ValueError, match="frontier: losses has inf: wanted numbers above 0"):
+        frontier([1, 2], [1, np.inf])

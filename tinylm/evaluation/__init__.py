@@ -15,7 +15,7 @@ from tinylm.evaluation.overlap import Overlap
 from tinylm.evaluation.perplexity import Perplexity, perplexity
 from tinylm.evaluation.pseudo_likelihood import pseudo_perplexity
 from tinylm.evaluation.rouge import rouge
-from tinylm.evaluation.scaling import PowerLaw, fit_power_law
+from tinylm.evaluation.scaling import PowerLaw, fit_power_law, frontier
 
 __all__ = [
     "NGram",
@@ -29,6 +29,7 @@ __all__ = [
     "exact_match",
     "f1",
     "fit_power_law",
+    "frontier",
     "matthews",
     "perplexity",
     "precision",

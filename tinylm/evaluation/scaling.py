@@ -72,45 +72,83 @@ def fit_power_law(sizes: Any, losses: Any) -> PowerLaw:
     >>> round(float(law(1600)), 4)
     1.5625
     """
-    sizes, losses = _checked(sizes, losses)
+    sizes, losses = _checked("fit_power_law", sizes, losses)
+    different = np.unique(sizes).size
+    if different < 3:
+        raise ValueError(f"fit_power_law: {different} different sizes: wanted at least 3")
     middle = np.mean(np.log(sizes))
     x = np.log(sizes) - middle  # so that a is the level in the middle, whatever alpha
 
     def distances(parameters: Any) -> Any:
         E, a, alpha = parameters
-        with np.errstate(divide="ignore"):
-            return np.logaddexp(np.log(E), a - alpha * x) - np.log(losses)
+        return np.log((E + np.exp(a - alpha * x)) / losses)
+
+    def slopes(parameters: Any) -> Any:
+        E, a, alpha = parameters
+        above = np.exp(a - alpha * x)
+        return np.stack([np.ones_like(x), above, -x * above], axis=1) / (E + above)[:, None]
 
     slope, a = np.polyfit(x, np.log(losses), 1)
     # the nearest with E = 0, to which a search inside the bounds only comes near
     candidates: list[Any] = [(0.0, a, max(-slope, 0.0))]
-    for share in (0.1, 0.5, 0.9, 0.99):
+    for share in (0.1, 0.5, 0.9):
         floor = share * losses.min()
         slope, a = np.polyfit(x, np.log(losses - floor), 1)
         found = scipy.optimize.least_squares(
             distances,
             (floor, a, max(-slope, 1e-3)),
+            slopes,
             bounds=([0, -np.inf, 0], np.inf),
             x_scale=(losses.min(), 1, 1),
-            xtol=1e-12, ftol=1e-12, gtol=1e-12,
+            xtol=1e-10, ftol=1e-10, gtol=1e-10,
         )  # fmt: skip
         candidates.append(found.x)
     E, a, alpha = min(candidates, key=lambda found: np.sum(distances(found) ** 2))
     return PowerLaw(float(E), float(np.exp(a + alpha * middle)), float(alpha))
 
 
-def _checked(sizes: Any, losses: Any) -> tuple[Any, Any]:
+def frontier(sizes: Any, losses: Any) -> Any:
+    """Which runs no smaller one equals or betters: what is best for the compute.
+
+    The lower envelope of the training curves, to which Kaplan et al. 2020, section 3.3, and Hoffmann
+    et al. 2022, section 3.1, fit the law of the compute.
+
+    Parameters
+    ----------
+    sizes : array_like, shape (K,)
+    losses : array_like, shape (K,)
+
+    Returns
+    -------
+    ndarray of int, shape (M,)
+        Their places, by rising size and so by falling loss.
+
+    Raises
+    ------
+    ValueError
+        If the two are not rows of one length, or one of them is not finite or not above 0.
+
+    Examples
+    --------
+    >>> from tinylm.evaluation import frontier
+    >>> frontier([4, 1, 2, 3], [1.0, 3.0, 2.0, 2.5])
+    array([1, 2, 0])
+    """
+    sizes, losses = _checked("frontier", sizes, losses)
+    order = np.lexsort((losses, sizes))
+    before = np.minimum.accumulate(np.concatenate([[np.inf], losses[order]]))[:-1]
+    return order[losses[order] < before]
+
+
+def _checked(name: str, sizes: Any, losses: Any) -> tuple[Any, Any]:
     sizes, losses = np.asarray(sizes, np.float64), np.asarray(losses, np.float64)
     if sizes.ndim != 1 or sizes.shape != losses.shape:
         raise ValueError(
-            f"fit_power_law: sizes has shape {sizes.shape}, losses has {losses.shape}: "
+            f"{name}: sizes has shape {sizes.shape}, losses has {losses.shape}: "
             "wanted two rows of one length"
         )
-    for name, values in (("sizes", sizes), ("losses", losses)):
+    for label, values in (("sizes", sizes), ("losses", losses)):
         wrong = values[~(np.isfinite(values) & (values > 0))]
         if wrong.size:
-            raise ValueError(f"fit_power_law: {name} has {wrong[0]}: wanted numbers above 0")
-    different = np.unique(sizes).size
-    if different < 3:
-        raise ValueError(f"fit_power_law: {different} different sizes: wanted at least 3")
+            raise ValueError(f"{name}: {label} has {wrong[0]}: wanted numbers above 0")
     return sizes, losses
