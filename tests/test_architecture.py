@@ -189,6 +189,7 @@ CONTRACT = {
     "balanced_weights": "(labels, num_classes)",
     "fit": "(trainer, batches, measure, *, best, every, patience, until)",
     "transfer": "(params, fresh, anew=())",
+    "fit_power_law": "(sizes, losses)",
     "perplexity": "(model, params, ids, stride=None, batch_size=32, threads=1)",
     "pseudo_perplexity": "(model, params, ids, mask_id, special=(), batch_size=32)",
     "accuracy": "(predicted, actual)",

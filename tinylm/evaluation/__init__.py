@@ -1,4 +1,4 @@
-"""Measures: perplexity, classification scores, and the n-gram rival."""
+"""Measures: perplexity, classification scores, the n-gram rival, and scaling laws."""
 
 from tinylm.evaluation.answers import answer_f1, exact_match
 from tinylm.evaluation.bleu import bleu
@@ -15,17 +15,21 @@ from tinylm.evaluation.overlap import Overlap
 from tinylm.evaluation.perplexity import Perplexity, perplexity
 from tinylm.evaluation.pseudo_likelihood import pseudo_perplexity
 from tinylm.evaluation.rouge import rouge
+from tinylm.evaluation.scaling import PowerLaw, fit_power_law, frontier
 
 __all__ = [
     "NGram",
     "Overlap",
     "Perplexity",
+    "PowerLaw",
     "accuracy",
     "answer_f1",
     "bleu",
     "confusion_matrix",
     "exact_match",
     "f1",
+    "fit_power_law",
+    "frontier",
     "matthews",
     "perplexity",
     "precision",
