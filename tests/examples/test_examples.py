@@ -11,11 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {"many_machines": "mpi4py", "check_your_kernel": "torch"}
-EXAMPLES = sorted(
-    path
-    for path in (ROOT / "examples").glob("*.py")
-    if path.stem not in ("common", "torch_function")
-)
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "common")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

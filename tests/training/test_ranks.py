@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import tinylm as tl
 from tinylm.autograd import trees
 from tinylm.training import NonFiniteError
-from tinylm.training.ranks import all_reduce, check_same, in_threads
+from tinylm.training.ranks import Counted, all_reduce, check_same, in_threads
 
 MODEL = tl.GPT(
     vocab_size=7, context_length=5, d_model=6, num_heads=2, num_layers=1, dropout=0.2
@@ -45,9 +45,9 @@ def test_all_reduce_is_the_sum_of_all(P, n, dtype, seed):
     mine = np.random.default_rng(seed).standard_normal((P, n)).astype(dtype)
 
     def work(communicator):
-        x = mine[communicator.rank].copy()
-        all_reduce(communicator, x)
-        return x, communicator.bytes_sent
+        x, counted = mine[communicator.rank].copy(), Counted(communicator)
+        all_reduce(counted, x)
+        return x, counted.bytes_sent
 
     results = in_threads(P, work)
     for x, _ in results:
@@ -115,6 +115,7 @@ def test_what_the_ranks_send(rng):
     batch = batch_of(rng)
 
     def work(communicator):
+        communicator = Counted(communicator)
         params = MODEL.init(np.random.default_rng(0))
         trainer = tl.Trainer(
             MODEL, params, tl.SGD(0.1), shards=3, rng=np.random.default_rng(1), communicator=communicator
