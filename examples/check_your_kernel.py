@@ -94,8 +94,7 @@ def main(run):
     loss = {"logits": 3 * run.rng.standard_normal((64, 50)), "targets": run.rng.integers(0, 50, 64)}
     loss["targets"][::9] = -100
     loss["cotangent"] = np.array(1 + run.rng.random())
-    bf16, f32 = oracle.Rounding("bf16"), oracle.Rounding("f32")
-    rows, wrong = [], {}
+    bf16, f32, rows, wrong = oracle.Rounding("bf16"), oracle.Rounding("f32"), [], {}
     figure, panels = common.pyplot().subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for title, kernel, op, inputs, model, right, axes in (
         ("PyTorch, wrong", LayerNorm, "layer_norm", norm, bf16, False, panels[0]),
