@@ -65,7 +65,7 @@ def all_reduce(communicator: Communicator, x: Any) -> None:
     The array is cut into P chunks. First each chunk goes once around the ring of the P ranks, which
     add what they have of it; then the finished chunks go around. A rank sends 2 (P - 1) chunks to its
     neighbour, ``2 (P - 1) / P`` times the bytes of the array, and no way needs less: Patarasuk and
-    Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations", theorem 1.
+    Yuan 2009, "Bandwidth optimal all-reduce algorithms for clusters of workstations".
     Every chunk is added up in one order and in one place only: all ranks get the same bits.
 
     Parameters
