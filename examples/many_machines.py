@@ -83,7 +83,7 @@ def trained(run, ranks, folder, kill_after=None):
             if line.startswith(b"step ") and (step := int(line.split()[1])) == kill_after:
                 os.kill(int(line.split()[-1]), signal.SIGKILL)
     if (job.returncode == 0) == bool(kill_after):
-        raise SystemExit(f"mpiexec -n {ranks} ended with exit code {job.returncode}")
+        raise SystemExit(f"mpiexec ended with {job.returncode}; has it mpi4py, of 'tinylm[mpi]'?")
     return np.load(folder / "gradient.npy"), tl.load(folder / "checkpoint.safetensors")[1], step
 
 
