@@ -185,7 +185,7 @@ CONTRACT = {
     "cross_entropy": "(logits, targets, ignore_index=-100, label_smoothing=0.0, weights=None)",
     "sinusoidal_encoding": "(length, d_model)",
     "rotary": "(x, positions, base=10000.0)",
-    "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1, rates=None)",
+    "Trainer": "(model, params, optimizer, clip_norm=None, shards=1, threads=1, rng=None, processes=1, rates=None, communicator=None)",
     "balanced_weights": "(labels, num_classes)",
     "fit": "(trainer, batches, measure, *, best, every, patience, until)",
     "transfer": "(params, fresh, anew=())",

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,17 +12,23 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {"many_machines": "mpi4py", "check_your_kernel": "torch"}
-EXAMPLES = sorted(
-    x for x in (ROOT / "examples").glob("*.py") if x.read_text().endswith("start(main)\n")
-)
+EXAMPLES = runpy.run_path(str(ROOT / "docs" / "gallery.py"))["ORDER"]
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_quick(path, tmp_path):
-    needed = NEEDS.get(path.stem)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_quick(name, tmp_path):
+    needed = NEEDS.get(name)
     if needed and importlib.util.find_spec(needed) is None:
         pytest.skip(f"needs {needed}, of an extra that is installed later")
-    command = [sys.executable, "-W", "error", path, "--quick", "--out", tmp_path]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        ROOT / "examples" / f"{name}.py",
+        "--quick",
+        "--out",
+        tmp_path,
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command,
@@ -33,7 +40,7 @@ def test_quick(path, tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    kept = json.loads((tmp_path / f"{path.stem}.json").read_text(encoding="utf-8"))
+    kept = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
     files = [x["file"] for x in kept["shown"] if "file" in x]
     assert kept["quick"]
     assert any("rows" in x for x in kept["shown"])

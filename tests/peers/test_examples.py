@@ -1,5 +1,6 @@
 """The examples and the pages' blocks that need PyTorch or JAX run, and say what is said of them."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -27,8 +28,17 @@ def test_there_is_a_block_for_each():
     assert {"torch", "jax"} <= {language for _, language, _ in BLOCKS}
 
 
-def test_the_bug_of_the_example_is_named(capsys):
-    runpy.run_path(str(ROOT / "examples" / "torch_function.py"), run_name="__main__")
+def test_the_bugs_of_the_example_are_named(capsys, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.setattr("sys.argv", ["check_your_kernel.py", "--quick", "--out", str(tmp_path)])
+    runpy.run_path(str(ROOT / "examples" / "check_your_kernel.py"), run_name="__main__")
     printed = capsys.readouterr().out
-    assert "likeliest cause: in the gradient of x, the gradient through 'std' is dropped" in printed
-    assert printed.strip().endswith("would have said: True")
+    assert "in the gradient of x, the gradient through 'std' is dropped" in printed
+    assert "the gradient of logits is divided by all targets" in printed
+    (table,) = (
+        x
+        for x in json.loads((tmp_path / "check_your_kernel.json").read_text())["shown"]
+        if "rows" in x
+    )
+    assert [row["oracle"] for row in table["rows"]] == ["rejects", "accepts"] * 2
+    assert [row["allclose 1"] for row in table["rows"]] == ["accepts"] * 4

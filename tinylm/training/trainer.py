@@ -17,6 +17,7 @@ from tinylm.training.flat import Flat
 from tinylm.training.memory import reuse_freed_memory
 from tinylm.training.optimizers import PIECE, Optimizer
 from tinylm.training.processes import Helper
+from tinylm.training.ranks import Communicator, all_reduce, check_same
 from tinylm.training.rates import PartlyFrozen, factors, joined, split
 from tinylm.training.shards import cut, number_of_targets, shard_gradients
 from tinylm.workers import Workers
@@ -50,12 +51,16 @@ class Trainer:
         Factors of the learning rate for the parameters whose path matches a pattern, such as
         ``{"*": 0.1, "head.*": 1.0}``; the last that matches counts. Those of 0 are frozen:
         constants, which have no gradient, and of which nothing is clipped or decays.
+    communicator : object with ``rank``, ``size``, ``Sendrecv``, optional
+        Such as ``mpi4py.MPI.COMM_WORLD``, of as many ranks as there are shards, or fewer: they are
+        shared. Each rank has a trainer with the same parameters and draws, and makes the same
+        steps with the same batches; after a step all have the same parameters, to the bit.
 
     Raises
     ------
     ValueError
-        If a number is not positive, a pattern matches nothing, or there is dropout and no
-        generator.
+        If a number is not positive, a pattern matches nothing, there is dropout and no generator,
+        or ranks without a shard or with other parameters.
 
     Examples
     --------
@@ -79,6 +84,7 @@ class Trainer:
         rng: np.random.Generator | None = None,
         processes: int = 1,
         rates: Mapping[str, float] | None = None,
+        communicator: Communicator | None = None,
     ) -> None:
         if clip_norm is not None and not 0 < clip_norm < math.inf:
             raise ValueError(f"Trainer: {clip_norm=}: wanted a number above 0")
@@ -87,7 +93,14 @@ class Trainer:
                 raise ValueError(f"Trainer: {name}={count}: wanted at least 1")
         if rng is None and getattr(model, "dropout", 0) > 0:
             raise ValueError(f"Trainer: rng=None: a model with dropout={model.dropout} needs one")
+        if communicator is not None:
+            if shards < communicator.size:
+                raise ValueError(
+                    f"Trainer: {shards=} for {communicator.size} ranks: wanted one for each"
+                )
+            check_same(communicator, "the parameters", params)
         reuse_freed_memory()
+        self.communicator = communicator
         self.model = model
         self.optimizer = optimizer
         self._factors = factors(rates or {}, params)
@@ -117,6 +130,8 @@ class Trainer:
 
     @params.setter
     def params(self, params: Nest) -> None:
+        if self.communicator is not None:
+            check_same(self.communicator, "the parameters", params)
         trained, constants = split(self._factors, params)
         self._params = self._flat.packed(trained)
         if trees.leaves(constants):
@@ -127,9 +142,9 @@ class Trainer:
         self._constants = constants = trees.map_leaves(np.array, constants)
         frozen = bool(trees.leaves(constants))
         self._learner = PartlyFrozen(self.model, constants) if frozen else self.model
-        self._helpers = [
-            Helper(self._learner, self._flat) for _ in range(min(self.processes, self.shards) - 1)
-        ]
+        ranks = 1 if self.communicator is None else self.communicator.size
+        helpers = min(self.processes, math.ceil(self.shards / ranks)) - 1
+        self._helpers = [Helper(self._learner, self._flat) for _ in range(helpers)]
 
     @property
     def optimizer_state(self) -> dict[str, Nest]:
@@ -204,8 +219,14 @@ class Trainer:
             after_step(self.step(*next(stream)))
 
     def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, dict[str, Any]]:
+        ranks = self.communicator
+        if ranks is not None:
+            check_same(ranks, "the batches", (ids, targets))
         weight = getattr(self.model, "target_weight", number_of_targets)
         shards = cut(ids, targets, self.shards, self.rng, weight)
+        if ranks is not None:  # a batch may have fewer than there are ranks
+            nothing = [dataclasses.replace(shards[0], share=0.0)]
+            shards = shards[ranks.rank :: ranks.size] or nothing
         # other processes know nothing of this one's contexts
         helpers = [] if kernels_are_off() else self._helpers[: len(shards) - 1]
         mine, *theirs = [shards[i :: len(helpers) + 1] for i in range(len(helpers) + 1)]
@@ -220,6 +241,11 @@ class Trainer:
             loss = loss + more_loss
             for key in gradients:
                 gradients[key] += more[key]
+        if ranks is not None:
+            total = np.array([loss], np.float64)
+            for summed in (total, *gradients.values()):
+                all_reduce(ranks, summed)
+            (loss,) = total
         return loss, gradients
 
     def _rewind(self, generator_state: Any) -> None:
