@@ -11,11 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {"many_machines": "mpi4py", "check_your_kernel": "torch"}
-EXAMPLES = sorted(
-    path
-    for path in (ROOT / "examples").glob("*.py")
-    if path.stem not in ("common", "torch_function")
-)
+PARTS = ("common", "documented", "questions", "summaries", "torch_function", "word_overlap")
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in PARTS)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
