@@ -17,9 +17,9 @@ import re
 
 import common
 import numpy as np
-from documented import functions, split
-from questions import by_kind, questions, right_and_wrong, verdict
-from word_overlap import content, word_overlap
+from docstrings.documented import functions, split
+from docstrings.questions import by_kind, questions, right_and_wrong, verdict
+from docstrings.word_overlap import content, word_overlap
 
 import tinylm as tl
 from tinylm.training import matrices_only, warmup_cosine

@@ -18,7 +18,7 @@ from collections import Counter
 
 import common
 import numpy as np
-from summaries import CEILING, MOST, hybrid, pairs, ranked, rivals
+from docstrings.summaries import CEILING, MOST, hybrid, pairs, ranked, rivals
 
 import tinylm as tl
 from tinylm.evaluation.rouge import words_of

@@ -11,8 +11,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NEEDS = {"many_machines": "mpi4py", "check_your_kernel": "torch"}
-PARTS = ("common", "documented", "questions", "summaries", "torch_function", "word_overlap")
-EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in PARTS)
+EXAMPLES = sorted(
+    path
+    for path in (ROOT / "examples").glob("*.py")
+    if path.stem not in ("common", "torch_function")
+)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

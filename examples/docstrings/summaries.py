@@ -5,7 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from documented import functions, split
+from docstrings.documented import functions, split
 
 import tinylm as tl
 from tinylm.evaluation.rouge import words_of

@@ -4,7 +4,7 @@ import ast
 import re
 from typing import NamedTuple
 
-from word_overlap import pieces
+from docstrings.word_overlap import pieces
 
 import tinylm as tl
 
