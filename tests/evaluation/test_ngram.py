@@ -111,9 +111,10 @@ def test_what_it_writes():
     likeliest = tl.generate(model, None, prompts[0], 1, temperature=0)[-1]
     assert likeliest == np.argmax(says)
     alone = tl.NGram(text, 1, 3)
-    assert tl.generate(alone, None, [0], 2, temperature=0)[1:].tolist() == [
-        np.argmax(np.bincount(text))
-    ] * 2
+    assert (
+        tl.generate(alone, None, [0], 2, temperature=0)[1:].tolist()
+        == [np.argmax(np.bincount(text))] * 2
+    )
 
 
 def test_codes_do_not_overflow():

@@ -69,7 +69,7 @@ class NGram:
         """How many tokens it looks back on; at least one, which an order of 1 does not look at."""
         return max(1, self.order - 1)
 
-    def __call__(self, params: None, ids: Any) -> Any:
+    def __call__(self, params: None, ids: Any) -> Any:  # noqa: ARG002  # a network has some
         """Log-probabilities of every next token at every position, shape (..., T, V).
 
         Parameters
@@ -146,12 +146,11 @@ class _Level:
 
     def add_to(self, probabilities: Any, context: Any) -> None:
         """The same for every token, in place: rows of V, one for each context."""
-        for row, place in zip(probabilities, context, strict=True):
-            if place >= 0 and self.seen[place]:
-                row *= self.left_over[place]
-                ends = np.searchsorted(self.codes, [place * len(row), (place + 1) * len(row)])
-                known = slice(*ends)
-                row[self.codes[known] - place * len(row)] += self.share[known]
+        for row in np.flatnonzero((context >= 0) & self.seen[context]):
+            first = context[row] * self.vocab_size
+            known = slice(*np.searchsorted(self.codes, [first, first + self.vocab_size]))
+            probabilities[row] *= self.left_over[context[row]]
+            probabilities[row, self.codes[known] - first] += self.share[known]
 
 
 def _one_later(gram: Any) -> Any:
