@@ -76,6 +76,47 @@ def test_probabilities_sum_to_one(text, order, seed):
     assert total == pytest.approx(1, rel=1e-12)
 
 
+@given(
+    st.lists(st.integers(0, 3), min_size=5, max_size=60),
+    st.lists(st.lists(st.integers(0, 4), min_size=6, max_size=6), min_size=1, max_size=3),
+    st.integers(1, 5),
+)
+def test_as_a_model_it_says_the_same_of_every_token(text, rows, order):
+    model, rows = tl.NGram(np.array(text), order, vocab_size=5), np.array(rows)
+    expected = kneser_ney(text, order, 5)
+    for got in (np.exp(model(None, rows)), np.exp(model(None, rows[None]))[0]):
+        for i, t in np.ndindex(rows.shape):
+            for token in range(5):
+                known = expected(token, tuple(rows[i, : t + 1].tolist()))
+                assert got[i, t, token] == pytest.approx(known, rel=1e-12)
+
+
+@pytest.mark.parametrize("order", [1, 2, 4])
+def test_as_a_model_it_has_the_same_perplexity(order):
+    text, other = np.random.default_rng(0).integers(0, 4, (2, 200))
+    model = tl.NGram(text, order, 4)
+    measured = tl.perplexity(model, None, other, stride=1)
+    assert measured.nll == pytest.approx(model.perplexity(other).nll, rel=1e-9)
+    assert measured.tokens == 199
+
+
+def test_what_it_writes():
+    """Drawn tokens are as frequent as it says, and those before the context do not count."""
+    text = np.random.default_rng(0).integers(0, 3, 200)
+    model = tl.NGram(text, 3, 3)
+    prompts = np.tile([2, 2, 0, 1], (5000, 1))
+    drawn = tl.generate(model, None, prompts, 1, rng=np.random.default_rng(0))[:, -1]
+    says = [model.probabilities(np.array([0, 1, token]))[-1] for token in range(3)]
+    assert np.bincount(drawn, minlength=3) / 5000 == pytest.approx(says, abs=0.03)
+    likeliest = tl.generate(model, None, prompts[0], 1, temperature=0)[-1]
+    assert likeliest == np.argmax(says)
+    alone = tl.NGram(text, 1, 3)
+    assert (
+        tl.generate(alone, None, [0], 2, temperature=0)[1:].tolist()
+        == [np.argmax(np.bincount(text))] * 2
+    )
+
+
 def test_codes_do_not_overflow():
     """Ten thousand kinds of tokens to the seventh power are more than 64 bits hold."""
     text = np.tile(np.random.default_rng(0).integers(9_000, 10_000, 30), 3)
@@ -121,7 +162,7 @@ def test_the_published_figures_on_tiny_shakespeare():
         ([0, 1], 3, "order=3, 2 tokens"),
         ([0, 5], 1, r"ids from 0 to 5: wanted \[0, 5\)"),
         ([0.0, 1.0], 1, "ids of float64"),
-        ([[0, 1]], 1, r"shape \(1, 2\)"),
+        ([[0, 1]], 1, r"shape \(1, 2\): wanted a row"),
     ],
 )
 def test_impossible_models(ids, order, message):

@@ -22,6 +22,10 @@ class NGram:
     the discounts left over: Chen and Goodman 1998, "An empirical study of smoothing techniques
     for language modeling", eqs. (26) to (29). Below the unigrams stands the uniform distribution.
 
+    It has a `context_length` and answers as a network does, so that `generate` draws from it and
+    `perplexity` measures it; what the parameters of a network are it holds itself, and takes None
+    in their place.
+
     Parameters
     ----------
     ids : ndarray of int, shape (N,)
@@ -38,11 +42,13 @@ class NGram:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from tinylm.evaluation import NGram
+    >>> import numpy as np, tinylm as tl
     >>> text = np.array([0, 1, 2] * 50)
-    >>> round(NGram(text, order=3, vocab_size=3).perplexity(text).perplexity, 1)
+    >>> model = tl.NGram(text, order=3, vocab_size=3)
+    >>> round(model.perplexity(text).perplexity, 1)
     1.0
+    >>> tl.generate(model, None, [1], max_new_tokens=5, temperature=0)
+    array([1, 2, 0, 1, 2, 0])
     """
 
     def __init__(self, ids: Any, order: int, vocab_size: int) -> None:
@@ -58,6 +64,30 @@ class NGram:
             for k, (codes, _) in enumerate(grams[:-1])
         ]
 
+    @property
+    def context_length(self) -> int:
+        """How many tokens it looks back on; at least one, which an order of 1 does not look at."""
+        return max(1, self.order - 1)
+
+    def __call__(self, params: None, ids: Any) -> Any:  # noqa: ARG002  # a network has some
+        """Log-probabilities of every next token at every position, shape (..., T, V).
+
+        Parameters
+        ----------
+        params : None
+        ids : ndarray of int, shape (..., T)
+        """
+        ids = _checked(ids, self.vocab_size)
+        probabilities = np.full((*ids.shape, self.vocab_size), 1 / self.vocab_size)
+        context = np.zeros(ids.shape, dtype=np.int64)  # the grams of k tokens before each token
+        gram = context  # and those that end with it
+        for level in [*self.shorter, self.longest[-1]]:
+            level.add_to(probabilities.reshape(-1, self.vocab_size), gram.ravel())
+            gram = level.find(context, ids)
+            context = _one_later(gram)
+        with np.errstate(divide="ignore"):
+            return np.log(probabilities)
+
     def probabilities(self, ids: Any, order: int | None = None) -> Any:
         """Probability of each token after those before it, shape (N,).
 
@@ -67,15 +97,16 @@ class NGram:
         order : int, optional
             That of the model or a smaller one.
         """
-        ids = _checked(ids, self.vocab_size)
+        ids = _row(ids, self.vocab_size)
         order = self.order if order is None else order
         if not 1 <= order <= self.order:
             raise ValueError(f"NGram: {order=}: wanted 1 <= order <= {self.order}")
         probability = np.full(ids.size, 1 / self.vocab_size)
         context = np.zeros(ids.size, dtype=np.int64)  # the empty one
         for level in [*self.shorter[: order - 1], self.longest[order - 1]]:
-            gram, probability = level.extend(context, ids, probability)
-            context = np.concatenate([[-1], gram[:-1]])  # one token earlier
+            gram = level.find(context, ids)
+            probability = level.mixed(context, gram, probability)
+            context = _one_later(gram)
         return probability
 
     def perplexity(self, ids: Any, order: int | None = None) -> Perplexity:
@@ -98,16 +129,33 @@ class _Level:
         self.share = (counts - discount) / total[context]
         self.left_over = np.bincount(context, discount, minlength=contexts) / total
 
-    def extend(self, context: Any, ids: Any, lower: Any) -> tuple[Any, Any]:
-        """The grams ``context + id`` (-1 where there is none), and the probability of each id."""
+    def find(self, context: Any, ids: Any) -> Any:
+        """The places of the grams ``context + id``, -1 where there is none."""
         wanted = context * self.vocab_size + ids
         place = np.minimum(np.searchsorted(self.codes, wanted), self.codes.size - 1)
-        known = (context >= 0) & (self.codes[place] == wanted)
+        return np.where((context >= 0) & (self.codes[place] == wanted), place, -1)
+
+    def mixed(self, context: Any, gram: Any, lower: Any) -> Any:
+        """The probability of each gram's last token, of which shorter ones said `lower`."""
         probability = lower.copy()
         usable = (context >= 0) & self.seen[context]
         probability[usable] *= self.left_over[context[usable]]
-        probability[known] += self.share[place[known]]
-        return np.where(known, place, -1), probability
+        known = gram >= 0
+        probability[known] += self.share[gram[known]]
+        return probability
+
+    def add_to(self, probabilities: Any, context: Any) -> None:
+        """The same for every token, in place: rows of V, one for each context."""
+        for row in np.flatnonzero((context >= 0) & self.seen[context]):
+            first = context[row] * self.vocab_size
+            known = slice(*np.searchsorted(self.codes, [first, first + self.vocab_size]))
+            probabilities[row] *= self.left_over[context[row]]
+            probabilities[row, self.codes[known] - first] += self.share[known]
+
+
+def _one_later(gram: Any) -> Any:
+    """For each token the gram that ended with the token before."""
+    return np.concatenate([np.full_like(gram[..., :1], -1), gram[..., :-1]], axis=-1)
 
 
 def _count_grams(ids: Any, order: int, vocab_size: int) -> tuple[list[Any], list[Any]]:
@@ -116,7 +164,7 @@ def _count_grams(ids: Any, order: int, vocab_size: int) -> tuple[list[Any], list
     The code of a gram is ``V * place of its context among the grams one shorter + last token``,
     so that codes stay small whatever the order.
     """
-    ids = _checked(ids, vocab_size)
+    ids = _row(ids, vocab_size)
     if order < 1 or ids.size < order:
         raise ValueError(f"NGram: {order=}, {ids.size} tokens: wanted 1 <= order <= tokens")
     grams, suffixes = [], []
@@ -142,12 +190,17 @@ def _discounts(counts: Any) -> list[float]:
     return [max(discount, 0.0) for discount in discounts]
 
 
+def _row(ids: Any, vocab_size: int) -> Any:
+    ids = np.asarray(ids)
+    if ids.ndim != 1:
+        raise ValueError(f"NGram: ids has shape {ids.shape}: wanted a row of integers")
+    return _checked(ids, vocab_size)
+
+
 def _checked(ids: Any, vocab_size: int) -> Any:
     ids = np.asarray(ids)
-    if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise ValueError(
-            f"NGram: ids of {ids.dtype} and shape {ids.shape}: wanted a row of integers"
-        )
+    if not ids.ndim or ids.dtype.kind not in "iu":
+        raise ValueError(f"NGram: ids of {ids.dtype} and shape {ids.shape}: wanted integers")
     if ids.size and not 0 <= ids.min() <= ids.max() < vocab_size:
         raise ValueError(f"NGram: ids from {ids.min()} to {ids.max()}: wanted [0, {vocab_size})")
     return ids.astype(np.int64)
