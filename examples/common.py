@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ class Run:
     def __init__(self, source, arguments):
         self.name = source.stem
         self.quick, self.seed, self.out = arguments.quick, arguments.seed, arguments.out
-        self.data = arguments.data
+        self.data = getattr(arguments, "data", None)
         self.rng = np.random.default_rng(self.seed)
         self.began = time.perf_counter()
         self.out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +92,8 @@ def start(main):
     )
     parser.add_argument("--quick", action="store_true", help="every step, too short to learn much")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (0)")
-    parser.add_argument("--data", help="your own text, where the example reads text")
+    if re.search("--data|run.data", source.read_text(encoding="utf-8")):  # it reads text
+        parser.add_argument("--data", help="your own text, in place of the usual one")
     parser.add_argument(
         "--out", type=Path, default=Path("runs/examples"), help="where pictures and numbers go"
     )
