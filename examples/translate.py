@@ -12,9 +12,9 @@ import itertools
 import re
 
 import numpy as np
-from cldr_pairs import pairs
+from cldr.memory import memory
+from cldr.pairs import pairs
 from common import pyplot, start
-from translation_memory import memory
 
 import tinylm as tl
 from tinylm.text import Vocabulary

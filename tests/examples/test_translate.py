@@ -8,9 +8,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
-import cldr_pairs
-from cldr_pairs import Pair, pairs
-from translation_memory import memory
+import cldr.pairs
+from cldr.memory import memory
+from cldr.pairs import Pair, pairs
 
 
 def dated(source, target):
@@ -36,14 +36,14 @@ def test_memory_by_hand():
 
 def test_what_is_held_out_is_in_no_form_among_the_rest(monkeypatch):
     drawn = []
-    monkeypatch.setattr(cldr_pairs, "written", lambda to, *x: drawn.append(x) or {})
+    monkeypatch.setattr(cldr.pairs, "written", lambda to, *x: drawn.append(x) or {})
     held_out = np.random.default_rng(0).random(10**6) < 0.3
     for unseen in (False, True):
         drawn.clear()
         pairs(300, held_out, unseen, np.random.default_rng(1))
         for a, b, n, _ in drawn:
-            assert held_out[(a - cldr_pairs.FIRST).days] == unseen
-            assert held_out[(b - cldr_pairs.FIRST).days] == unseen
+            assert held_out[(a - cldr.pairs.FIRST).days] == unseen
+            assert held_out[(b - cldr.pairs.FIRST).days] == unseen
             assert held_out[int(str(n).rstrip("0"))] == unseen
 
 
