@@ -16,6 +16,7 @@ from tinylm.interpret.page import visible
 HOSTILE = [
     "</script><script>alert(1)</script>",
     "<!--<script>",
+    "</script/",
     "]]>",
     "\"'`&amp;",
     "\n\r\0\x1b\x7f",
@@ -50,6 +51,7 @@ def read(page):
     reader = Reader()
     reader.feed(page)
     (data, _) = [text for tag, text in reader.inside if tag == "script"]
+    assert not set("<>&") & set(data), "no tag can begin or end in the data"
     return reader, json.loads(data)
 
 
