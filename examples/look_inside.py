@@ -80,9 +80,9 @@ def patching(model, params, ids, answer):
 
 
 def deletion(run, model, params, ids, answer):
-    """Delete the token that a method finds most important: the less is left, the better."""
-    rows, table = np.arange(len(ids)), []
-    given = tl.interpret.gradient_times_input(lambda: np.sum(model(params, ids)[rows, -1, answer]))
+    """Delete the token most important to the verb, against its other number: Yin, Neubig 2022."""
+    verb, table = np.eye(len(WORDS))[answer] - np.eye(len(WORDS))[19 - answer], []
+    given = tl.interpret.gradient_times_input(lambda: np.sum(model(params, ids)[:, -1] * verb))
     patterns = tl.interpret.attention_patterns(model, params, ids)["blocks.1.attention"]
     scores = {"gradient times input": given.sum(-1), "attention": patterns[:, :, -1].mean(1)}
     for method, score in (scores | {"chance": run.rng.random(ids.shape)}).items():
@@ -101,7 +101,7 @@ def picture(lens, restored, rise):
     figure, axes = common.pyplot().subplots(1, 3, figsize=(13, 3.2), width_ratios=[3, 3, 1.5])
     places = ["near", "the", "dog", "the", "CATS", "near", "the", "boy"]
     titles = ["Logit lens: probability of the verb", "Patching: share of the verb restored",
-              "Rise of the loss without a head"]  # fmt: skip
+              "Loss without a head"]  # fmt: skip
     for axis, title, x in zip(axes, titles, (lens, restored, rise), strict=True):
         axis.imshow(x, cmap="Blues", vmin=0, vmax=1.5 * max(1, np.max(x)), aspect="auto")
         for (i, j), number in np.ndenumerate(x):
