@@ -121,7 +121,7 @@ def draw(run, scores, question, found, row):
         words.bar(np.arange(len(own)) + shift, p[own], 0.4, label=name)
     labels = [question.text[slice(*places[t])] if places[t] != places[t - 1] else "" for t in own]
     words.set_xticks(np.arange(len(own)), labels, rotation=90, fontsize=8)
-    words.set(title=f"{question.asked}  {found[0]!r}", ylabel="probability")
+    words.set(title=f"{question.asked}\n{found[0][:80]!r}", ylabel="probability")
     words.legend()
     run.picture(figure, "F1 by kind of question; where one answer begins and ends, by probability")
 

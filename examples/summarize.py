@@ -83,7 +83,7 @@ def main(run):
     sizes = {"d_model": 128, "num_heads": 4, "num_encoder_layers": 2, "num_decoder_layers": 2}
     options = {"pre_norm": True, "dropout": 0.1, "label_smoothing": 0.1, "pad_id": PAD}
     model = tl.Transformer(words.size, READ, **sizes, **options)
-    steps = 40 if run.quick else 3000
+    steps = 40 if run.quick else 2600
     optimizer = tl.AdamW(warmup_cosine(2e-3, 1e-5, steps // 15, steps), decayed=matrices_only)
     trainer = tl.Trainer(model, model.init(run.rng), optimizer, clip_norm=1.0, rng=run.rng)
     stream = batches(train, words, 16, run.rng)

@@ -138,12 +138,16 @@ def right_and_wrong(test, answers, who):
 
 
 def verdict(test, answers):
-    """A sentence: by how much who is ahead, and what word overlap could not do."""
+    """A sentence: who is ahead in either measure, and what word overlap could not do."""
     right = [question.answer for question in test]
-    ours, rival = (tl.answer_f1(answers[who], right) for who in ("BERT", "word overlap"))
+    said = []
+    for name, measure in (("exact match", tl.exact_match), ("F1", tl.answer_f1)):
+        ours, rival = (measure(answers[who], right) for who in ("BERT", "word overlap"))
+        said.append(
+            f"{'ahead' if ours > rival else 'not ahead'} in {name}, {ours:.3f} to {rival:.3f}"
+        )
     could = tl.exact_match(right, [pieces(question.text) for question in test])
     return (
-        f"In F1 BERT is {'ahead of' if ours > rival else 'not ahead of'} word overlap, {ours:.3f} to "
-        f"{rival:.3f}, which could have been right to the word in {could:.0%}: so many answers are "
-        "one of the pieces that it chooses from."
+        f"BERT is {said[0]}, and {said[1]}. Word overlap could have been right to the word in "
+        f"{could:.0%}: so many answers are one of the pieces that it chooses from."
     )
