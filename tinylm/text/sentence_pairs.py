@@ -1,0 +1,94 @@
+"""Pairs of sentences, of which a model is to say whether one follows the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinylm.text.masking import mask_tokens
+from tinylm.text.padding import pad
+from tinylm.text.wordpiece import WordPieceTokenizer
+
+
+def sentence_pairs(
+    texts: Sequence[Sequence[str]],
+    tokenizer: WordPieceTokenizer,
+    context_length: int,
+    batch_size: int,
+    rng: np.random.Generator,
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Batches without end, for both tasks of BERT's pre-training.
+
+    Devlin et al. 2019, section 3.1: [CLS] A [SEP] B [SEP], where B is with even chances what
+    follows A in its text, or what follows another sentence. Some tokens of both are hidden, as
+    `mask_tokens` says. Each epoch has every sentence that something follows once as A. A has at
+    most two thirds of the room; B goes on over sentences until it is full or the text ends, at
+    most eight.
+
+    Parameters
+    ----------
+    texts : sequence of sequence of str
+        The sentences of each text, in their order.
+    tokenizer : WordPieceTokenizer
+    context_length, batch_size : int
+        The largest T, and B.
+    rng : numpy.random.Generator
+
+    Yields
+    ------
+    inputs : dict
+        "ids", "segments" and "mask", shape (B, T).
+    targets : dict
+        "tokens", shape (B, T): those that were hidden, and -100 elsewhere; "follows", shape (B,):
+        1 where B follows A, else 0.
+
+    Raises
+    ------
+    ValueError
+        If fewer sentences are followed by another than a batch has rows.
+
+    Examples
+    --------
+    >>> import numpy as np, tinylm as tl
+    >>> texts = [["one two", "three four", "five six"], ["seven", "eight"]]
+    >>> tokenizer = tl.WordPieceTokenizer.train("one two three four five six seven eight", 40)
+    >>> batches = tl.text.sentence_pairs(texts, tokenizer, 16, 3, np.random.default_rng(0))
+    >>> inputs, targets = next(batches)
+    >>> sorted(inputs), sorted(targets), targets["follows"].shape
+    (['ids', 'mask', 'segments'], ['follows', 'tokens'], (3,))
+    """
+    encoded = [[tokenizer.encode(sentence) for sentence in text] for text in texts]
+    places = [(t, s) for t, text in enumerate(encoded) for s in range(len(text) - 1)]
+    if not 1 <= batch_size <= len(places):
+        raise ValueError(
+            f"sentence_pairs: {batch_size=}: wanted from 1 to the {len(places)} sentences that are "
+            "followed by another"
+        )
+    special = sorted(tokenizer.special_tokens.values())
+    cls, sep = [tokenizer.cls_id], [tokenizer.sep_id]
+
+    def row(place: tuple[int, int], follows: bool) -> tuple[Any, int]:
+        """The ids, and where B begins."""
+        t, s = place
+        first = encoded[t][s][: 2 * context_length // 3 - 2]
+        if not follows:
+            t, s = places[rng.integers(len(places))]
+        second = np.concatenate(encoded[t][s + 1 : s + 9])[: context_length - 3 - len(first)]
+        return np.concatenate([cls, first, sep, second, sep]), len(first) + 2
+
+    while True:
+        for chosen in np.array_split(rng.permutation(len(places)), len(places) // batch_size):
+            follows = rng.integers(2, size=len(chosen))
+            rows, begins = zip(
+                *(row(places[i], f == 1) for i, f in zip(chosen, follows, strict=True)),
+                strict=True,
+            )
+            inputs = pad(rows, tokenizer.pad_id)
+            after = np.arange(inputs["ids"].shape[1]) >= np.array(begins)[:, None]
+            inputs["segments"] = (after & inputs["mask"]).astype(np.int64)
+            inputs["ids"], tokens = mask_tokens(
+                inputs["ids"], tokenizer.mask_id, tokenizer.vocab_size, rng, special=special
+            )
+            yield inputs, {"tokens": tokens, "follows": follows}
