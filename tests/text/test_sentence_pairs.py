@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tinylm as tl
-from tinylm.text import pad, sentence_pairs
+from tinylm.text import pad, sentence_pairs, sentences
 
 TEXTS = [[f"{chr(97 + t)}{s} x y" for s in range(5)] for t in range(4)]
 TOKENIZER = tl.WordPieceTokenizer.train("\n".join(s for text in TEXTS for s in text) * 5, 80)
@@ -18,6 +18,13 @@ def test_pad():
     assert made["mask"].tolist() == [[True] * 3, [True, False, False]]
     with pytest.raises(ValueError, match="pad: no rows"):
         pad([], 0)
+
+
+def test_sentences():
+    text = "One  two\nthree. No! Is it so? It is: a b c\n\nNo full stop here\n\nVersion 3.5 of it."
+    expected = ["One two three.", "Is it so?", "a b c", "No full stop here", "Version 3.5 of it."]
+    assert sentences(text) == expected
+    assert sentences("") == []
 
 
 def batches(count, length=40, size=8, seed=0):

@@ -1,7 +1,8 @@
-"""Pairs of sentences, of which a model is to say whether one follows the other."""
+"""Sentences, and pairs of them, of which a model is to say whether one follows the other."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,32 @@ import numpy as np
 from tinylm.text.masking import mask_tokens
 from tinylm.text.padding import pad
 from tinylm.text.wordpiece import WordPieceTokenizer
+
+
+def sentences(document: str) -> list[str]:
+    r"""The sentences of a text with paragraphs, in their order; those of one or two words left out.
+
+    A sentence ends where white space follows a full stop, an exclamation or question mark or a
+    colon, and with its paragraph.
+
+    Parameters
+    ----------
+    document : str
+
+    Returns
+    -------
+    list of str
+        White space in them is one space.
+
+    Examples
+    --------
+    >>> from tinylm.text import sentences
+    >>> sentences("It is so. Is it\nreally so?  Yes.\n\nWell, 3.5 is more")
+    ['It is so.', 'Is it really so?', 'Well, 3.5 is more']
+    """
+    paragraphs = (" ".join(paragraph.split()) for paragraph in document.split("\n\n"))
+    cut = [s for paragraph in paragraphs for s in re.split(r"(?<=[.!?:])\s+", paragraph)]
+    return [sentence for sentence in cut if len(sentence.split()) >= 3]
 
 
 def sentence_pairs(
