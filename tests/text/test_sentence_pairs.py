@@ -53,6 +53,8 @@ def test_a_pair_is_what_its_target_says():
     assert 0.35 < np.mean(answers) < 0.65
     assert len(set(firsts)) == 16, "every sentence that another follows"
     assert len(set(firsts[:16])) == 16, "each once an epoch"
+    assert firsts[:16] != sorted(firsts[:16]), "in an order that is drawn"
+    assert firsts[:16] != firsts[16:32], "another each epoch"
 
 
 def test_it_fits_and_hides_no_special_token():
