@@ -4,7 +4,7 @@ It reads a megabyte of the library's source in tokens of byte pairs; so do n-gra
 Goodman 1998), by characters and by the same tokens. All are measured by character on other files.
 Then each goes on, four times, from signature and docstring of functions elsewhere, and the parser is
 the judge; nothing is run. The whole lines within 200 characters, up to the first at the margin, are
-to parse and hold a statement; so cut, even the true text may not. Eight minutes of one core.
+to parse and hold a statement; so cut, even the true text may not. Six minutes of one core.
 """
 
 import ast
@@ -54,7 +54,7 @@ def judged(prompt, completion):
 
 def trained(run, model, ids, measure):
     """Parameters, and (updates, measure) on the way."""
-    eighth, history = (5 if run.quick else 300), []
+    eighth, history = (5 if run.quick else 200), []
     rate = warmup_cosine(0.64 / model.d_model, 0.0, eighth // 2, 8 * eighth)
     optimizer = tl.AdamW(rate, (0.9, 0.99), weight_decay=0.1, decayed=matrices_only)
     trainer = tl.Trainer(model, model.init(run.rng), optimizer, clip_norm=1.0)
@@ -110,7 +110,7 @@ def main(run):
     asked = list(itertools.islice(short, 2 if run.quick else 50))
     truth, rows = np.mean([judged(*pair)[1] for pair in asked]), []
     for color, name in (("C0", GPT), ("C1", SEVEN), ("C2", PAIRS)):
-        left.axhline(found[name], color=color, linestyle="--", label=name)
+        left.axhline(found[name], color=color, linestyle="--", label=f"{name}, at the end")
         shares = {}
         for t in (0.2, 0.5, 0.8, 1.0):
             texts = [x for prompt, _ in asked for x in written(run, *writers[name], prompt, t)]

@@ -7,6 +7,8 @@ from tinylm.text.cleaning import STOP_WORDS, clean, drop_near_duplicates
 from tinylm.text.corpora import JOIN, CorpusError, corpus, documents, fingerprint, split
 from tinylm.text.hugging_face import read_tokenizer, write_tokenizer
 from tinylm.text.masking import mask_tokens
+from tinylm.text.padding import pad
+from tinylm.text.sentence_pairs import sentence_pairs, sentences
 from tinylm.text.tokenizer import Tokenizer, load_tokenizer
 from tinylm.text.tokenizer_files import TokenizerFileError
 from tinylm.text.tokenizer_json import read_tokenizer_json, write_tokenizer_json
@@ -34,8 +36,11 @@ __all__ = [
     "fingerprint",
     "load_tokenizer",
     "mask_tokens",
+    "pad",
     "read_tokenizer",
     "read_tokenizer_json",
+    "sentence_pairs",
+    "sentences",
     "split",
     "write_tokenizer",
     "write_tokenizer_json",
