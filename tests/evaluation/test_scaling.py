@@ -45,6 +45,10 @@ def test_without_a_floor_it_is_the_straight_line(A, alpha):
     assert law(10 * SIZES[-1]) == pytest.approx(A * (10.0 * SIZES[-1]) ** -alpha, rel=1e-2)
 
 
+def test_no_floor_is_exactly_none():
+    assert tl.fit_power_law([1, 2, 4, 8], [8, 4, 2, 1]).E == 0
+
+
 @given(st.integers(0, 10**6))
 def test_no_neighbour_is_nearer(seed):
     rng = np.random.default_rng(seed)
