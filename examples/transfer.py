@@ -83,7 +83,7 @@ def main(run):
     sizes = (pieces.vocab_size, 48, *((32, 2, 1) if run.quick else (128, 4, 2)))
     both = BERTPretraining(tl.BERT(*sizes, task="masked-lm"))
     batches = sentence_pairs(seen, pieces, 48, 16, run.rng)
-    read = trained(both, both.init(run.rng), batches, 10 if run.quick else 1000, run.rng)
+    read = trained(both, both.init(run.rng), batches, 10 if run.quick else 2400, run.rng)
     model = tl.BERT(*sizes, task="sequence-classification", num_labels=len(PARTS))
     amounts = (12, 24) if run.quick else (12, 24, 48, 100, 200)
     found = {name: {n: [] for n in amounts} for name in NAMES}
