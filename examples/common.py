@@ -123,6 +123,12 @@ def pyplot():
     return plt
 
 
+def enough(count, least, what):
+    """End, and say so, if `--data` holds too little."""
+    if count < least:
+        raise SystemExit(f"the text has {count} {what}: wanted at least {least}")
+
+
 def spread(values, digits=3):
     """Mean and standard deviation over seeds: ``0.514 ± 0.018``."""
     return f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1):.{digits}f}"

@@ -20,7 +20,7 @@ from tinylm.training import matrices_only
 
 DIGITS, CHARACTERS = 6, "0123456789+="
 LENGTH, CONTEXT = DIGITS + 1, 3 * DIGITS + 2  # of an answer, and of all before its last digit
-WIDTHS = (4, 6, 8, 10, 14, 20, 28)  # d_model; the last one is forecast before it is looked at
+WIDTHS = (4, 6, 8, 10, 14, 20, 28)  # d_model; no law is fitted to the last one
 SEEDS, BATCH, STEPS = 3, 64, 1024
 
 
@@ -73,7 +73,7 @@ def look_ahead(rng, axes, ladder):
     band(axes, sizes, losses, "fitted")
     formula = f"{law.E:.3f} + {law.A:.2g} / x^{law.alpha:.2f}"
     axes.plot(reach, law(reach), "k--", lw=1, label=formula)
-    axes.plot([size] * SEEDS, truth, "C3*", ms=9, label="measured after the forecast")
+    axes.plot([size] * SEEDS, truth, "C3*", ms=9, label="measured, not fitted to")
     axes.set(xscale="log", yscale="log", xlabel=f"x = {name}", ylabel="loss of a token")
     row = dict(zip(("law", "straight line", "last value"), cells, strict=True))
     row["nearest"] = list(row)[np.argmin(abs(np.log(values / np.mean(truth))))]

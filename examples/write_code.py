@@ -98,6 +98,7 @@ def readers(run, training, held_out):
 
 def main(run):
     files = [text for text in documents(run.data or "python-code") if text.isascii()]
+    common.enough(len(files), 10, "files of ASCII text")
     run.rng.shuffle(files)
     ends = np.cumsum([len(x) for x in files])
     size = min(50_000 if run.quick else 1_000_000, ends[-1] // 2)
@@ -116,7 +117,7 @@ def main(run):
             texts = [x for prompt, _ in asked for x in written(run, *writers[name], prompt, t)]
             shares[t] = np.mean([good for _, good in texts])
         two = "\n".join(x for x, _ in written(run, *writers[name], min(asked)[0], 0.5)[:2])
-        run.say(f"{name}, at temperature 0.5:\n\n```python\n{two}```")
+        run.say(f"{name}, at temperature 0.5:\n\n```text\n{two}```")
         rows.append({"": name} | {f"at {t}": share for t, share in shares.items()})
         right.plot(shares.keys(), shares.values(), "o-", label=name)
     run.table(f"Share that parses, by temperature; {truth:.2f} of the true text", rows)
