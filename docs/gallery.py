@@ -4,12 +4,17 @@ A full run is ``python examples/NAME.py --out docs/gallery``.
 """
 
 import ast
-import hashlib
 import json
+import re
+import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 EXAMPLES = DOCS.parent / "examples"
+sys.path.insert(0, str(EXAMPLES))
+
+from common import digest  # noqa: E402
+
 ORDER = [
     "attention_by_hand",
     "train_a_language_model",
@@ -51,11 +56,10 @@ def section(name):
         "\n"
     )
     minutes, seconds = divmod(kept["seconds"], 60)
-    changed = hashlib.sha256(source.read_bytes()).hexdigest() != kept["code"]
     made = (
         f"`{kept['command']}`: {minutes} min {seconds} s on {kept['date']}, seed {kept['seed']}; "
         f"{kept['machine']}. Code: [{source.name}](../examples/{source.name})"
-        f"{', which has changed since' if changed else ''}."
+        f"{'' if kept['code'] == digest(source) else ', which has changed since'}."
     )
     parts = [f"## {title.rstrip('.')}", told.strip(), *(shown(x) for x in kept["shown"]), made]
     return "\n\n".join(parts) + "\n"
@@ -69,9 +73,14 @@ def shown(item):
         link = f"[{item['says']}](gallery/{item['file']})"
         return f"!{link}" if item["file"].endswith(".png") else link
     columns = item["columns"]
-    rows = [[row[c].replace("|", "\\|") for c in columns] for row in item["rows"]]
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    rows = [[plain(row[c]) for c in columns] for row in item["rows"]]
+    lines = [[*map(plain, columns)], ["---", *["---:"] * (len(columns) - 1)], *rows]
     return f"{item['title']}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(cell):
+    """A cell on one line, in which nothing is markup."""
+    return re.sub(r"([\\`*_<>$|\[\]])", r"\\\1", " ".join(cell.split()))
 
 
 if __name__ == "__main__":
