@@ -3,11 +3,12 @@
 It trains on 40% of the table of ``a + b modulo 53`` and is asked for the rest. Soon it knows by
 heart what it has seen, and of the rest nothing; training goes on, nothing seems to happen, and many
 times later it answers the rest as well (Power et al. 2022, "Grokking: generalization beyond
-overfitting on small algorithmic datasets"). Inside, something did happen: weight decay shrinks what
-only remembers, and the embeddings become a few waves around the circle of the residues (Nanda et al.
-2023, "Progress measures for grokking via mechanistic interpretability"). The control is the same
-training without weight decay. The rival is a table of what was seen, read both ways: it knows that
-``a + b = b + a``, and no more.
+overfitting on small algorithmic datasets"). Inside, something did happen: weight decay keeps
+the weights small, and the embeddings become a few waves around the circle of the residues (Nanda et
+al. 2023, "Progress measures for grokking via mechanistic interpretability"). Once there, Adam may fall
+back for a while and come again (Thilak et al. 2022, "The slingshot mechanism"): the curves show it.
+The control is the same training without weight decay. The rival is a table of what was seen, read
+both ways: it knows that ``a + b = b + a``, and no more.
 
 Three seeds; about five minutes on one core.
 """

@@ -45,8 +45,9 @@ def batches(rng, size=32):
 def measured(model, params, rng, of_each=8):
     """Loss, prefix-matching score and share of right tokens, on segments without a token twice.
 
-    The score is Olsson et al.'s: the weight, on average, that the best head gives to the token
-    after the one that stood a period before. The periods are the longer half.
+    The score is after Olsson et al.: the weight, on average, that the best head gives to the token
+    after the one that stood a period before, the latest repetition alone. The periods are the
+    longer half.
     """
     periods = np.repeat(PERIODS[len(PERIODS) // 2 :], of_each)
     segments = rng.permuted(np.tile(np.arange(VOCABULARY), (len(periods), 1)), axis=1)

@@ -1,4 +1,4 @@
-"""A Transformer learns to learn: it reads a few points and predicts as well as least squares.
+"""A Transformer learns to learn: from a few points it predicts about as well as least squares.
 
 A text is here a row of points, x_1, y_1, x_2, y_2, ..., with ``y = w x + noise`` and in every text
 another w. To predict y the model has to find w from the points before; its weights stay as they are
@@ -6,7 +6,8 @@ another w. To predict y the model has to find w from the points before; its weig
 algorithm is in-context learning?"). The rivals are exact. Least squares knows that y is linear in x.
 Ridge regression with the true variances is the mean of w given the points, and no function of them
 has a smaller expected error. At twice as many points as features, the model should be within 10% of
-least squares, whose expected error is infinite at 3 and 4 points: it has no idea how large w may be.
+least squares, whose expected error is infinite at 2, 3 and 4 points: it has no idea how large w may
+be. With more points than that least squares is hard to beat, and the table says so.
 
 Three seeds; about five minutes on one core.
 """
