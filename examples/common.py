@@ -152,12 +152,11 @@ def digest(source):
     parts = [x for name in sorted({*folders}) for x in sorted((source.parent / name).glob("*.py"))]
     code = hashlib.sha256()
     for text in (x.read_text(encoding="utf-8") for x in (source, *parts)):
-        lines = text.split("\n")
+        lines, told = text.split("\n"), set()
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-                first, last = node.body[0].lineno - 1, node.body[0].end_lineno
-                lines[first:last] = [""] * (last - first)
-        code.update("\n".join(lines).encode())
+                told.update(range(node.body[0].lineno - 1, node.body[0].end_lineno))
+        code.update("\n".join(x for i, x in enumerate(lines) if i not in told).encode())
     return code.hexdigest()
 
 
