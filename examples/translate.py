@@ -5,7 +5,7 @@ CLDR; the first token says which language is wanted (Johnson et al. 2017). No da
 which it is measured was in training, in any form. The rival is a translation memory: for each
 English pattern, such as `May 0, 0000`, it keeps the most frequent pattern of the translation, and
 for each digit of that the place in the source that agreed most often. What depends on the digits
-it cannot do: 3 PM is 15:00, the year 68 is 1968 or 2068. Takes about five minutes.
+it cannot do: 3 PM is 15:00, the year 30 is 2030, but 68 is 1968. Takes about five minutes.
 """
 
 import itertools
