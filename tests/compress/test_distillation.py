@@ -1,5 +1,7 @@
 """Distillation: by hand, its gradient by the formula, its limits, in the trainer, what it refuses."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from helpers import assert_close, complex_step
@@ -72,6 +74,51 @@ def test_one_hot_teachers_are_targets():
     sure = np.where(np.arange(6) == targets[:, None], 800.0, 0.0)
     got = tl.compress.distillation(z, sure)
     assert got == pytest.approx(float(tl.cross_entropy(z, targets)), rel=1e-14)
+
+
+def test_what_the_teacher_masks_counts_nothing():
+    """0 log 0 = 0: with one of two left, log 2; and whatever the student says of what is masked."""
+    assert tl.compress.distillation(np.zeros((1, 2)), np.array([[0, -np.inf]])) == np.log(2)
+    masked = np.array([[0.0, -np.inf]])
+    assert tl.compress.distillation(masked, masked) == 0
+    assert tl.compress.distillation(masked, np.array([[0.0, -2000.0]])) == 0
+    assert tl.compress.distillation(masked, np.zeros((1, 2))) == np.inf
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+def test_the_gradient_under_a_masked_teacher(kernels):
+    """T (q - p), as without a mask, and as for the tokens that are left alone where both mask."""
+    z, v = logits(0, 4, 6), logits(1, 4, 6)
+    v[:, 2], v[1, 4] = -np.inf, -np.inf
+    expected = 2.0 * (tl.softmax(z / 2) - tl.softmax(v / 2)) / 4
+    both = np.where(np.isinf(v), v, z)
+    left = 2.0 * (tl.softmax(both / 2) - tl.softmax(v / 2)) / 4
+    with contextlib.nullcontext() if kernels else tl.formulas():
+        for student, wanted in ((z, expected), (both, left)):
+            got = tl.grad(lambda z: tl.compress.distillation(z, v, 2.0))(student)
+            np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-15)
+    d_v = tl.grad(lambda v: tl.compress.distillation(z, v))(v)
+    assert np.isfinite(d_v).all()
+    assert not d_v[np.isinf(v)].any()
+
+
+def test_what_does_not_count_may_hold_anything():
+    z, v, counted = logits(0, 2, 3), logits(1, 2, 3), np.array([True, False])
+    alone, d_alone = tl.value_and_grad(tl.compress.distillation)(z[:1], v[:1])
+    z[1], v[1] = [np.inf, np.nan, 0], [-np.inf, -np.inf, -np.inf]
+    value, d_z = tl.value_and_grad(lambda z: tl.compress.distillation(z, v, 1.0, counted))(z)
+    assert value == alone
+    np.testing.assert_array_equal(d_z, np.concatenate([d_alone, np.zeros((1, 3))]))
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [([0, np.nan], "nan"), ([np.inf, 0], "inf"), ([-np.inf, -np.inf], "-inf")],
+)
+def test_a_teacher_that_says_nothing_is_refused(row, what):
+    says = f"the largest of a position's teacher_logits is {what}: wanted a finite"
+    with pytest.raises(ValueError, match=says):
+        tl.compress.distillation(np.zeros((2, 2)), np.array([[0.0, 1.0], row]))
 
 
 def test_at_high_temperature_it_matches_logits():

@@ -58,6 +58,7 @@ def test_sparse_is_csr_and_dense_is_back(W):
     np.testing.assert_array_equal(back["W"], W)
     assert back["W"].dtype == W.dtype
     assert back["b"] is compressed["b"]
+    assert back["W"].tobytes() == (W + 0).tobytes()  # to the bit, but that -0.0 is 0.0
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,27 @@ def test_units_and_order_change_nothing_but_their_own(rng):
     assert bits == pytest.approx((E / np.log(2), A / np.log(2), alpha), rel=1e-4)
 
 
+def test_losses_over_many_orders_of_magnitude():
+    """Nothing overflows on the way (warnings are errors), and an A without a float is named."""
+    sizes, losses = np.array([1e6, 1.1e6, 1.2e6]), [1e9, 1, 1e-9]
+    with pytest.raises(ValueError, match=r"alpha = 227.2 and A = exp\(31\d\d\), out of the range"):
+        tl.fit_power_law(sizes, losses)
+    with pytest.raises(ValueError, match=r"A = exp\(-31\d\d\).*in which they are near 1"):
+        tl.fit_power_law(sizes / 1e12, losses)
+    law = tl.fit_power_law(sizes / 1e6, losses)
+    slope, level = np.polyfit(np.log(sizes / 1e6), np.log(losses), 1)
+    line = (0, np.exp(level), -slope)
+    least = distance(line, sizes / 1e6, losses)
+    assert distance(law, sizes / 1e6, losses) <= least * (1 + 1e-9)
+    assert law[1:] == pytest.approx(line[1:], rel=1e-6)
+    assert tl.fit_power_law([1, 2, 3], [5e-324] * 3).A == 5e-324
+
+
+def test_sizes_that_differ_in_the_last_digit_alone():
+    with pytest.raises(ValueError, match="1 different sizes: wanted at least 3"):
+        tl.fit_power_law([1e15, 1e15 + 1, 1e15 + 2], [3, 2, 1])
+
+
 def test_losses_that_do_not_fall_have_no_slope():
     losses = np.array([1, 1.1, 1.2, 1.3, 1.4, 1.5])
     law = tl.fit_power_law(SIZES, losses)

@@ -1,5 +1,6 @@
 """What is seen and changed inside of models: formulas by hand, and contexts that leave no trace."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -19,6 +20,7 @@ from tinylm.interpret import (
     observe,
     patch,
 )
+from tinylm.nn import block, init_block
 
 IDS, OTHERS = np.array([[1, 2, 3, 4, 5]]), np.array([[6, 2, 0, 4, 1]])
 MODELS = {
@@ -201,6 +203,9 @@ def test_an_edit_is_differentiated():
         hessian = tl.hvp(lambda x: 3 * tl.name(x, "x"), (np.array(5.0),), (np.array(1.0),))
         assert hessian[0] == 6
     assert tl.grad(lambda x: 3 * tl.name(x, "x"))(np.array(5.0)) == 3
+    with tl.patch({"x": lambda x: x * x}):  # by label, and the identity to the derivative
+        value, slope = tl.value_and_grad(lambda x: 3 * tl.name(x, "x"))(np.array(5.0))
+    assert (value, slope) == (75, 3)
 
 
 def test_cotangents_have_the_path_of_their_values():
@@ -296,6 +301,60 @@ def test_what_cannot_be_done():
     encoder = tl.BERT(7, 5, 6, 3, 1)
     with pytest.raises(ValueError, match="wanted a model with a residual stream and logits"):
         logit_lens(encoder, encoder.init(np.random.default_rng(0)), IDS)
+
+
+@pytest.mark.parametrize(
+    "ablated", [1, "1", ["1"], [True, False], [0.0], [[0, 1]], {1}, None, np.array(1)]
+)
+def test_what_are_no_heads(ablated):
+    model, params, inputs, _ = made("gpt")
+    message = "ablate_heads: the heads of 'blocks.0.attention' are .*: wanted a sequence of whole"
+    no_heads = ablate_heads({"blocks.0.attention": ablated})
+    with pytest.raises(TypeError, match=message), no_heads:
+        pytest.fail("it was entered")
+    for heads in (range(1, 2), np.array([1], np.uint8), (np.int64(1),)):
+        with ablate_heads({"blocks.0.attention": heads}), observe() as seen:
+            model(params, *inputs)
+        assert not seen["blocks.0.attention.output"][:, 1].any()
+
+
+def test_what_was_not_computed_is_named_as_it_was_asked_for():
+    model, params, inputs, _ = made("gpt")
+    seen = seen_in(model, params, inputs)
+    unknown = r"no 'blocks.9.attention' was computed here, but \['blocks.0.attention', 'blocks.1"
+    with pytest.raises(ValueError, match=f"ablate_heads: {unknown}"):  # noqa: SIM117
+        with ablate_heads({"blocks.9.attention": [0]}):
+            model(params, *inputs)
+    with pytest.raises(ValueError, match="patch: no 'logits' was computed here"):  # noqa: SIM117
+        with patch(seen, {"logits": ...}):
+            pass
+
+
+class Layers:
+    """Blocks under a head, with paths of their own or without."""
+
+    def __init__(self, apart):
+        self.apart = apart
+
+    def __call__(self, params, x):
+        x = tl.name(x, "residual")
+        for i, layer in enumerate(params["blocks"]):
+            with tl.interpret.within(f"blocks.{i}") if self.apart else contextlib.nullcontext():
+                x = tl.name(block(layer, x, 2, tl.gelu), "residual")
+        return tl.name(x @ params["head"], "logits")
+
+
+def test_layers_under_one_path_are_refused(rng):
+    """The last of them would stand for all."""
+    params = {"blocks": [init_block(rng, 4, 8) for _ in range(3)], "head": np.eye(4)}
+    x = rng.standard_normal((5, 4))
+    patterns = attention_patterns(Layers(apart=True), params, x)
+    assert list(patterns) == [f"blocks.{i}.attention" for i in range(3)]
+    assert logit_lens(Layers(apart=True), params, x).shape == (4, 5, 4)
+    with pytest.raises(ValueError, match=r"attention_patterns: 'attention.weights' is computed tw"):
+        attention_patterns(Layers(apart=False), params, x)
+    with pytest.raises(ValueError, match=r"lens: 'residual' is computed twice.*interpret.within\("):
+        logit_lens(Layers(apart=False), params, x)
 
 
 def test_a_model_without_layers():

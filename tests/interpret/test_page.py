@@ -104,6 +104,41 @@ def test_what_does_not_show_is_written_out():
     ]
 
 
+def told(shown):
+    """What a text was of which this is `visible`."""
+    if shown == "\N{EMPTY SET}":
+        return ""
+    escape = r"\\(?:x..|u.{4}|U.{8}|.)"
+    text = shown.replace("\N{OPEN BOX}", " ")
+    return re.sub(escape, lambda found: found[0].encode().decode("unicode_escape"), text)
+
+
+@given(st.text(st.characters() | st.sampled_from("\\nxu \N{OPEN BOX}\N{EMPTY SET}\u0301\ufe0f")))
+def test_different_texts_look_different(text):
+    shown = visible(text)
+    assert told(shown) == text
+    assert shown.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\\n", "\\\\n"),
+        ("\u3164\u2800\uffa0\u115f", "\\u3164\\u2800\\uffa0\\u115f"),
+        ("a\ufe0f\U000e0100", "a\\ufe0f\\U000e0100"),
+        ("e\u0301", "e\u0301"),
+        ("\u0301", "\\u0301"),
+        (" \u0301\u0302", "\N{OPEN BOX}\\u0301\\u0302"),
+        ("\n\u0301", "\\n\\u0301"),
+        ("का", "का"),
+        ("ा", "\\u093e"),
+        ("\N{OPEN BOX}", "\\u2423"),
+    ],
+)
+def test_blank_letters_and_marks_without_a_letter(text, shown):
+    assert visible(text) == shown
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

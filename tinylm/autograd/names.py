@@ -113,10 +113,11 @@ def watching(note: Callable[[str, str, Any], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def patch(patches: Mapping[str, Callable[[Any], Any]]) -> Iterator[None]:
-    """Within this context, named intermediates are changed where they are computed.
+    """Within this context intermediates are changed by their label, unseen by derivatives.
 
-    Ops run their formulas here. ``"d_scores"`` changes the cotangent of ``"scores"``, if a pullback
-    runs inside; to the derivative a patch is the identity.
+    To the derivative a patch is the identity, and it changes all values of a label;
+    `tinylm.interpret.edit` changes those of a path, and is differentiated. Ops run their formulas
+    here. ``"d_scores"`` changes the cotangent of ``"scores"``, if a pullback runs inside.
 
     Parameters
     ----------
@@ -161,6 +162,9 @@ def editing(edit: Callable[[str, Array], Array]) -> Iterator[None]:
 
 class within:  # noqa: N801, it is used as `open` is
     """What is named in this context is computed by the parameters under `part`.
+
+    A model enters one for each of its layers: without, those have one path together, and what
+    `tinylm.interpret` tells of one layer would be that of the last.
 
     Entered in every layer of every step, and so a class: a generator would cost four times as much.
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.autograd import Array, Nest
-from tinylm.compress.wrapper import Wrapper
+from tinylm.autograd import Array, Nest, stop_gradient
+from tinylm.models.wrapper import Wrapper
 from tinylm.ops import IGNORED, cross_entropy, log_softmax
 
 
@@ -28,10 +28,12 @@ def distillation(
     Parameters
     ----------
     logits, teacher_logits : ndarray, shape (..., V)
+        What the teacher masks with -inf counts nothing, whatever the student says of it: 0 log 0 is
+        0. What only the student masks makes the divergence infinite.
     temperature : float
         T: at 1 the distributions themselves, above it softer ones.
     counted : ndarray of bool, shape (...), optional
-        The positions that count; all if not given.
+        The positions that count; all if not given. What the others hold does not matter.
 
     Returns
     -------
@@ -41,7 +43,8 @@ def distillation(
     Raises
     ------
     ValueError
-        If the shapes differ, the temperature is not above 0, or no position counts.
+        If the shapes differ, the temperature is not above 0, no position counts, or the teacher
+        holds nan or inf, or masks all of a position.
 
     Examples
     --------
@@ -67,10 +70,22 @@ def distillation(
     total = int(np.count_nonzero(counted))
     if not total:
         raise ValueError("distillation: no position counts, and there is no mean of nothing")
+    teacher_logits, logits = (
+        np.where(counted[..., None], x, 0) for x in (teacher_logits, logits)
+    )  # 0 where nothing counts: both say the same there
+    largest = np.max(np.real(stop_gradient(teacher_logits)), axis=-1, initial=-np.inf)
+    wrong = largest[~np.isfinite(largest)]
+    if wrong.size:
+        raise ValueError(
+            f"distillation: the largest of a position's teacher_logits is {wrong[0]}: wanted a "
+            "finite number"
+        )
     T = float(temperature)
     log_p, log_q = log_softmax(teacher_logits / T), log_softmax(logits / T)
-    divergence = np.sum(np.exp(log_p) * (log_p - log_q), axis=-1)
-    return T**2 * np.sum(np.where(counted, divergence, 0)) / total
+    p = np.exp(log_p)
+    # before the difference, since the derivative of an infinite one is nan where it is not taken
+    log_p, log_q = (np.where(p == 0, 0, x) for x in (log_p, log_q))
+    return T**2 * np.sum(p * (log_p - log_q)) / total
 
 
 @dataclass(frozen=True, eq=False)

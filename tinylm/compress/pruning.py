@@ -9,7 +9,7 @@ import numpy as np
 
 from tinylm.autograd import Array, Nest, trees
 from tinylm.compress.matrices import for_each_matrix, replaced
-from tinylm.compress.wrapper import Wrapper
+from tinylm.models.wrapper import Wrapper
 
 
 def prune(params: Nest, share: float) -> Nest:
@@ -162,7 +162,7 @@ def dense(compressed: Nest) -> Nest:
     Returns
     -------
     nest
-        As they were, to the last bit.
+        Equal numbers of the same dtype; of zeros the sign is not kept, -0.0 is 0.0.
 
     Raises
     ------

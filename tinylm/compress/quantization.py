@@ -9,7 +9,7 @@ import numpy as np
 
 from tinylm.autograd import Nest
 from tinylm.compress.matrices import for_each_matrix, replaced
-from tinylm.compress.wrapper import Wrapper
+from tinylm.models.wrapper import Wrapper
 
 LARGEST = 127
 """Of a symmetric range: -128 is not used."""
@@ -56,9 +56,12 @@ def quantize(params: Nest) -> Nest:
     def quantized(path: str, W: Any) -> dict[str, Any]:
         largest = np.max(np.abs(W), axis=_inputs(path), keepdims=True, initial=0)
         scale = (largest / LARGEST).astype(W.dtype)
-        with np.errstate(over="ignore"):  # rounded down, 127 of it would not reach the largest
-            short = scale * W.dtype.type(LARGEST) < largest
-        scale = np.where(short, np.nextafter(scale, W.dtype.type(np.inf)), scale)
+        lower, upper = W.dtype.type(0), W.dtype.type(np.inf)
+        with np.errstate(over="ignore"):
+            short = scale * W.dtype.type(LARGEST) < largest  # 127 of it would not reach the largest
+            scale = np.where(short, np.nextafter(scale, upper), scale)
+            beyond = np.isinf(scale * W.dtype.type(LARGEST))
+        scale = np.where(beyond, np.nextafter(scale, lower), scale)
         steps = np.rint(W / np.where(scale > 0, scale, 1))
         return {"int8": steps.astype(np.int8), "scale": scale}
 

@@ -60,8 +60,8 @@ def fit_power_law(sizes: Any, losses: Any) -> PowerLaw:
     Raises
     ------
     ValueError
-        If the two are not rows of one length, one of them is not finite or not above 0, or there
-        are fewer than three sizes.
+        If the two are not rows of one length, one of them is not finite or not above 0, there are
+        fewer than three sizes, or A is out of the range of floats.
 
     Examples
     --------
@@ -73,38 +73,51 @@ def fit_power_law(sizes: Any, losses: Any) -> PowerLaw:
     1.5625
     """
     sizes, losses = _checked("fit_power_law", sizes, losses)
-    different = np.unique(sizes).size
+    different = np.unique(np.log(sizes)).size
     if different < 3:
         raise ValueError(f"fit_power_law: {different} different sizes: wanted at least 3")
-    middle = np.mean(np.log(sizes))
-    x = np.log(sizes) - middle  # so that a is the level in the middle, whatever alpha
+    # so that a is the level in the middle, whatever alpha, and E in units of the lowest loss
+    middle, lowest = np.mean(np.log(sizes)), np.min(np.log(losses))
+    x, y = np.log(sizes) - middle, np.log(losses) - lowest
+
+    def logarithms(parameters: Any) -> Any:
+        """Of E + exp(a - alpha x), which is not computed itself: it may be out of range."""
+        E, a, alpha = parameters
+        with np.errstate(divide="ignore"):
+            return np.logaddexp(np.log(E), a - alpha * x)
 
     def distances(parameters: Any) -> Any:
-        E, a, alpha = parameters
-        return np.log((E + np.exp(a - alpha * x)) / losses)
+        return logarithms(parameters) - y
 
     def slopes(parameters: Any) -> Any:
-        E, a, alpha = parameters
-        above = np.exp(a - alpha * x)
-        return np.stack([np.ones_like(x), above, -x * above], axis=1) / (E + above)[:, None]
+        _, a, alpha = parameters
+        level = logarithms(parameters)
+        above = np.exp(a - alpha * x - level)
+        return np.stack([np.exp(-level), above, -x * above], axis=1)
 
-    slope, a = np.polyfit(x, np.log(losses), 1)
+    slope, a = np.polyfit(x, y, 1)
     # the nearest with E = 0, to which a search inside the bounds only comes near
     candidates: list[Any] = [(0.0, a, max(-slope, 0.0))]
     for share in (0.1, 0.5, 0.9):
-        floor = share * losses.min()
-        slope, a = np.polyfit(x, np.log(losses - floor), 1)
+        slope, a = np.polyfit(x, y + np.log1p(-share * np.exp(-y)), 1)
         found = scipy.optimize.least_squares(
             distances,
-            (floor, a, max(-slope, 1e-3)),
+            (share, a, max(-slope, 1e-3)),
             slopes,
             bounds=([0, -np.inf, 0], np.inf),
-            x_scale=(losses.min(), 1, 1),
             xtol=1e-10, ftol=1e-10, gtol=1e-10,
         )  # fmt: skip
         candidates.append(found.x)
     E, a, alpha = min(candidates, key=lambda found: np.sum(distances(found) ** 2))
-    return PowerLaw(float(E), float(np.exp(a + alpha * middle)), float(alpha))
+    log_A = a + lowest + alpha * middle
+    with np.errstate(over="ignore"):
+        A = float(np.exp(log_A))
+    if not 0 < A < np.inf:
+        raise ValueError(
+            f"fit_power_law: the nearest law has alpha = {alpha:.4g} and A = exp({log_A:.4g}), out of "
+            "the range of floats: wanted sizes in a unit in which they are near 1"
+        )
+    return PowerLaw(float(E * losses.min()), A, float(alpha))
 
 
 def frontier(sizes: Any, losses: Any) -> Any:

@@ -3,7 +3,8 @@
 Every intermediate has a path: that of the parameters that compute it, and a label. Of a GPT these
 are "embedding", "residual", "blocks.0.attention.weights", "blocks.0.attention.output" (what the
 heads found, before ``W_O`` mixes it), "blocks.0.residual" and, at the end, "logits"; of a
-Transformer the same under "encoder" and "decoder". `observe` shows all of them.
+Transformer the same under "encoder" and "decoder". `observe` shows all of them. Layers of a model
+of your own, such as those of `tl.nn.block`, have such paths where each is computed `within` its own.
 
 Examples
 --------
@@ -18,6 +19,7 @@ Examples
 False
 """
 
+from tinylm.autograd import within
 from tinylm.interpret.contexts import ablate_heads, edit, observe, patch
 from tinylm.interpret.explanations import attention_patterns, gradient_times_input, logit_lens
 from tinylm.interpret.page import attention_page
@@ -31,4 +33,5 @@ __all__ = [
     "logit_lens",
     "observe",
     "patch",
+    "within",
 ]

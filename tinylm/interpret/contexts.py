@@ -24,7 +24,8 @@ def observe() -> Iterator[dict[str, Any]]:
     Yields
     ------
     dict of str to ndarray
-        In the order of computation. A path that is computed again holds the value of the last time.
+        In the order of computation. A path that is computed again holds the value of the last time:
+        layers of a model of your own have paths of their own where each is computed `within` one.
 
     Examples
     --------
@@ -49,10 +50,11 @@ def observe() -> Iterator[dict[str, Any]]:
 
 @contextlib.contextmanager
 def edit(changes: Mapping[str, Callable[[Array], Array]]) -> Iterator[None]:
-    """Within this context intermediates are changed where they are computed.
+    """Within this context intermediates are changed by their path, and derivatives see it.
 
-    Edits are differentiated like everything else. Contexts may be nested: the inner one changes
-    what the outer one has made. Each thread has its own.
+    Edits are differentiated like everything else; `tl.patch` changes all values of a label, and to
+    the derivative it is the identity. Contexts may be nested: the inner one changes what the outer
+    one has made. Each thread has its own.
 
     Parameters
     ----------
@@ -75,16 +77,28 @@ def edit(changes: Mapping[str, Callable[[Array], Array]]) -> Iterator[None]:
     ...     model(params, [1, 2, 3]).tolist() == np.zeros((3, 9)).tolist()
     True
     """
+    with _edited("edit", changes):
+        yield
+
+
+@contextlib.contextmanager
+def _edited(
+    who: str, changes: Mapping[str, Callable[[Array], Array]], label: str = ""
+) -> Iterator[None]:
+    """`edit`, for the context `who`, of the paths that end in a label, which go without it."""
     computed: dict[str, None] = {}
 
     def changed(path: str, x: Array) -> Array:
-        computed[path] = None
+        if not path.endswith(label):
+            return x
+        place = path.removesuffix(label)
+        computed[place] = None
         for pattern, change in changes.items():
-            if fnmatchcase(path, pattern):
+            if fnmatchcase(place, pattern):
                 y = change(x)
                 if np.shape(y) != np.shape(x):
                     raise ValueError(
-                        f"edit: {path} has shape {np.shape(x)}, and its change gave {np.shape(y)}"
+                        f"{who}: {place} has shape {np.shape(x)}, and its change gave {np.shape(y)}"
                     )
                 x = y
         return x
@@ -92,8 +106,8 @@ def edit(changes: Mapping[str, Callable[[Array], Array]]) -> Iterator[None]:
     with editing(changed):
         yield
     for pattern in changes:
-        if not any(fnmatchcase(path, pattern) for path in computed):
-            raise ValueError(f"edit: no {pattern!r} was computed here, but {list(computed)}")
+        if not any(fnmatchcase(place, pattern) for place in computed):
+            raise ValueError(f"{who}: no {pattern!r} was computed here, but {list(computed)}")
 
 
 @contextlib.contextmanager
@@ -110,6 +124,8 @@ def ablate_heads(heads: Mapping[str, Sequence[int]]) -> Iterator[None]:
 
     Raises
     ------
+    TypeError
+        If the heads of an attention are not a sequence of whole numbers.
     ValueError
         If an attention has no such head, or, when the context ends, if there was no such attention.
 
@@ -123,6 +139,13 @@ def ablate_heads(heads: Mapping[str, Sequence[int]]) -> Iterator[None]:
     >>> seen["blocks.0.attention.output"].any(axis=(-1, -2)).tolist()
     [True, False]
     """
+    for path, ablated in heads.items():
+        its = np.asarray(ablated)
+        if its.ndim != 1 or (its.size and its.dtype.kind not in "iu"):
+            raise TypeError(
+                f"ablate_heads: the heads of {path!r} are {ablated!r}: wanted a sequence of whole "
+                "numbers"
+            )
 
     def without(x: Array, ablated: Sequence[int]) -> Array:
         H = x.shape[-3]
@@ -131,10 +154,8 @@ def ablate_heads(heads: Mapping[str, Sequence[int]]) -> Iterator[None]:
             raise ValueError(f"ablate_heads: there is no head {wrong[0]}: they are 0 to {H - 1}")
         return np.where(np.isin(np.arange(H), ablated)[:, None, None], 0, x)
 
-    changes = {
-        f"{path}.output": partial(without, ablated=ablated) for path, ablated in heads.items()
-    }
-    with edit(changes):
+    changes = {path: partial(without, ablated=ablated) for path, ablated in heads.items()}
+    with _edited("ablate_heads", changes, label=".output"):
         yield
 
 
@@ -187,5 +208,6 @@ def patch(seen: Mapping[str, Any], places: Mapping[str, Any]) -> Iterator[None]:
         chosen[index] = True
         return np.where(chosen, seen[path], x)
 
-    with edit({path: partial(patched, path=path, index=index) for path, index in places.items()}):
+    changes = {path: partial(patched, path=path, index=index) for path, index in places.items()}
+    with _edited("patch", changes):
         yield

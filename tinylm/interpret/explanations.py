@@ -31,6 +31,11 @@ def attention_patterns(model: Any, params: Nest, *inputs: Any, **options: Any) -
         By the path of the attention's parameters, from the first layer on. Rows sum to 1, or are 0
         where there is nothing to attend to.
 
+    Raises
+    ------
+    ValueError
+        If two attentions have one path: see `within`.
+
     Examples
     --------
     >>> import numpy as np, tinylm as tl
@@ -42,13 +47,30 @@ def attention_patterns(model: Any, params: Nest, *inputs: Any, **options: Any) -
     >>> patterns["decoder.blocks.0.cross_attention"].shape
     (2, 2, 3)
     """
-    with observe() as seen:
-        model(params, *inputs, **options)
+    weights = "attention.weights"
+    seen = _seen_once("attention_patterns", weights, lambda: model(params, *inputs, **options))
     return {
-        path.removesuffix(".weights"): weights
-        for path, weights in seen.items()
-        if path.endswith("attention.weights")
+        path.removesuffix(".weights"): pattern
+        for path, pattern in seen.items()
+        if path.endswith(weights)
     }
+
+
+def _seen_once(who: str, once: str, f: Callable[[], Any]) -> dict[str, Any]:
+    """What `observe` would show of f, where no path that ends so may come twice."""
+    seen: dict[str, Any] = {}
+
+    def note(path: str, label: str, value: Any) -> None:
+        if path in seen and path.endswith(once):
+            raise ValueError(
+                f"{who}: {path!r} is computed twice: wanted a path for each layer, as "
+                'tl.interpret.within("blocks.0") gives it to what is computed in that context'
+            )
+        seen[path] = value
+
+    with watching(note):
+        f()
+    return seen
 
 
 def logit_lens(model: Any, params: Nest, *inputs: Any, **options: Any) -> Any:
@@ -71,7 +93,8 @@ def logit_lens(model: Any, params: Nest, *inputs: Any, **options: Any) -> Any:
     Raises
     ------
     ValueError
-        If the model has no residual stream, or computes no logits.
+        If the model has no residual stream, or computes no logits, or two layers have one path:
+        see `within`.
 
     Examples
     --------
@@ -82,8 +105,11 @@ def logit_lens(model: Any, params: Nest, *inputs: Any, **options: Any) -> Any:
     >>> lens.shape, np.allclose(lens[-1], model(params, [1, 2, 5, 4]), atol=1e-6)
     ((4, 4, 9), True)
     """
-    with observe() as seen:
-        model(params, *inputs, **options)
+
+    def run() -> Any:
+        return model(params, *inputs, **options)
+
+    seen = _seen_once("logit_lens", "residual", run)
     streams = [path for path in seen if path.split(".")[-1] == "residual"]
     if not streams or "logits" not in seen:
         raise ValueError(
@@ -94,7 +120,7 @@ def logit_lens(model: Any, params: Nest, *inputs: Any, **options: Any) -> Any:
     stack = last.removesuffix("residual").partition("blocks.")[0]
     layers = np.stack([seen[path] for path in streams if path.startswith(stack)])
     with editing(lambda path, x: layers if path == last else x), observe() as seen:
-        model(params, *inputs, **options)
+        run()
     return seen["logits"]
 
 

@@ -9,11 +9,19 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
 LEVELS = (1 << 16) - 1
 """Weights are written as whole numbers up to this one, of two bytes."""
+
+ESCAPED = re.compile(
+    r"[ \\\N{OPEN BOX}\N{EMPTY SET}"
+    r"\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    r"\U00013441\U00013442\U00016fe4\U0001d159\U000e0100-\U000e01ef]"
+)
+"""Signs of `visible`, and what is printable and blank: fillers, blank letters, selectors of variants."""
 
 
 def attention_page(
@@ -94,20 +102,23 @@ def attention_page(
 
 
 def visible(text: str, space: str = "\N{OPEN BOX}") -> str:
-    r"""Text of which every character shows: controls, marks of direction and halves as escapes.
+    r"""Text of which every character shows, and which tells what it was.
+
+    As escapes stand controls, marks of direction, halves, blank letters and accents without a letter,
+    and what else would be read as one of the signs: a backslash, an open box, an empty set.
 
     Examples
     --------
     >>> from tinylm.interpret.page import visible
-    >>> print(visible("a b\n\u202e\ud800"))
-    a␣b\n\u202e\ud800
+    >>> print(visible("a b\n\u202e\ud800"), visible("\\n"), visible("a\ufe0f\u3164"))
+    a␣b\n\u202e\ud800 \\n a\ufe0f\u3164
     """
     if not text:
         return "\N{EMPTY SET}"
-    shown = [
-        space if c == " " else c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in text
-    ]
+    shown, base = [], False
+    for c in text:
+        base = c.isprintable() and not ESCAPED.match(c) and (base or category(c)[0] != "M")
+        shown.append(space if c == " " else c if base else c.encode("unicode_escape").decode())
     return "".join(shown)
 
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 
 from tinylm.autograd import Array, Nest, trees
+from tinylm.models.wrapper import Wrapper
 from tinylm.nn.initializers import normal
-
-PASSED_ON = ("context_length", "dropout", "no_past", "target_weight", "vocab_size")
-"""What a model tells of itself to those who train, measure and sample."""
 
 
 @dataclass(frozen=True, eq=False)
-class LoRA:
+class LoRA(Wrapper):
     r"""A model whose matrices are those of a trained one plus updates of low rank.
 
     ``h = x W + (alpha / r) x A B``: Hu et al. 2022, "LoRA: Low-rank adaptation of large language
@@ -60,7 +58,6 @@ class LoRA:
     True
     """
 
-    model: Any
     params: Nest
     rank: int
     alpha: float | None = None
@@ -135,20 +132,12 @@ class LoRA:
 
         return trees.map_paths(adapted, self.params)
 
-    def __call__(self, adapters: Nest, *inputs: Any, **options: Any) -> Any:
-        """What the model computes of the inputs, with the merged parameters."""
-        return self.model(self.merged(adapters), *inputs, **options)
+    inner = merged
+    """The parameters of the model inside: the merged ones."""
 
     def loss(self, adapters: Nest, *batch: Any, **options: Any) -> Any:
         """The model's loss, with the merged parameters."""
         return self.model.loss(self.merged(adapters), *batch, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in PASSED_ON:
-            return getattr(self.model, name)
-        raise AttributeError(
-            f"LoRA has no {name!r}: what else the model can do, it does with merged(adapters)"
-        )
 
     def _adapted(self) -> list[tuple[str, Any]]:
         """Paths and matrices that match a target."""

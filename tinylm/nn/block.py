@@ -29,7 +29,9 @@ def block(
 ) -> Array:
     """One layer of self-attention and feed-forward: of an encoder, or of GPT.
 
-    Vaswani et al. 2017, section 3.1; the norm stands where `sublayers` says.
+    Vaswani et al. 2017, section 3.1; the norm stands where `sublayers` says. Where there are several,
+    each is computed within ``tl.interpret.within(f"blocks.{i}")``, by which its intermediates are
+    told from those of the others.
 
     Parameters
     ----------

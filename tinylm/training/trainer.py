@@ -53,14 +53,18 @@ class Trainer:
         constants, which have no gradient, and of which nothing is clipped or decays.
     communicator : object with ``rank``, ``size``, ``Sendrecv``, optional
         Such as ``mpi4py.MPI.COMM_WORLD``, of as many ranks as there are shards, or fewer: they are
-        shared. Each rank has a trainer with the same parameters and draws, and makes the same
-        steps with the same batches; after a step all have the same parameters, to the bit.
+        shared. Each rank has a trainer of the same arguments, and makes the same steps with the
+        same batches. Compared between the ranks are the parameters and the optimizer's state, when
+        they are given, and the number of the step and its batch, at every step; the optimizer's
+        settings are not. Where all of it is the same, so are the parameters after a step, to the
+        bit.
 
     Raises
     ------
     ValueError
         If a number is not positive, a pattern matches nothing, there is dropout and no generator,
-        or ranks without a shard or with other parameters.
+        or ranks without a shard or with other parameters. What else differs between ranks is said
+        where it is given.
 
     Examples
     --------
@@ -157,6 +161,8 @@ class Trainer:
 
     @optimizer_state.setter
     def optimizer_state(self, state: dict[str, Nest]) -> None:
+        if self.communicator is not None:
+            check_same(self.communicator, "the optimizer's states", state)
         self._state = {
             name: self._flat.packed(split(self._factors, nest)[0]) for name, nest in state.items()
         }
@@ -221,7 +227,7 @@ class Trainer:
     def _loss_and_gradients(self, ids: Any, targets: Any) -> tuple[Any, dict[str, Any]]:
         ranks = self.communicator
         if ranks is not None:
-            check_same(ranks, "the batches", (ids, targets))
+            check_same(ranks, "the steps or the batches", (self.steps, ids, targets))
         weight = getattr(self.model, "target_weight", number_of_targets)
         shards = cut(ids, targets, self.shards, self.rng, weight)
         if ranks is not None:  # a batch may have fewer than there are ranks

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinylm.autograd import Nest
-from tinylm.models.lora import PASSED_ON
+
+PASSED_ON = ("context_length", "dropout", "no_past", "target_weight", "vocab_size")
+"""What a model tells of itself to those who train, measure and sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +23,7 @@ class Wrapper:
 
     model: Any
 
-    def inner(self, params: Nest) -> Nest:
+    def inner(self, params: Nest, /) -> Nest:
         """The parameters of the model inside."""
         return params
 
@@ -32,4 +34,7 @@ class Wrapper:
     def __getattr__(self, name: str) -> Any:
         if name in PASSED_ON:
             return getattr(self.model, name)
-        raise AttributeError(f"{type(self).__name__} has no {name!r}: ask the model inside")
+        raise AttributeError(
+            f"{type(self).__name__} has no {name!r}: what else the model can do, it does with "
+            "inner(params)"
+        )
