@@ -1,10 +1,10 @@
 """One training on 1, 2 and 4 processes, which may be machines: the same model, and one may be killed.
 
-A batch is cut into four shards; then all ranks (MPI's word for its processes) need the sum of the
-gradients. It goes around a ring (Patarasuk and Yuan 2009), on which each rank sends 2 (P - 1)/P
-times the gradient; the rival is that one rank collects everything and sends the sum to all. The
-table counts the bytes, and holds gradient and losses against those of a single rank. Then one
-of four is killed, and two go on from the checkpoint. Needs the extra `mpi`; takes 2 minutes.
+A batch is cut into four shards; then all ranks (processes of MPI) need the sum of the gradients. It
+goes around a ring (Patarasuk and Yuan 2009), on which each rank sends 2 (P - 1)/P times the
+gradient; the rival is that one rank collects all and sends each of the others the sum. The table
+counts bytes, and holds gradient and losses against a single rank's. Then one of four is killed, and
+two go on from the checkpoint. Needs the extra `mpi`; takes 3 minutes.
 
 ``mpiexec -n 2 python examples/many_machines.py`` trains only, from the checkpoint in --out, if any.
 """
@@ -64,14 +64,14 @@ def rank(run):
                 checkpoint, {"params": trainer.params, "optimizer": trainer.optimizer_state},
                 steps=step, dropout=trainer.rng.bit_generator.state, batches=batches.state(),
                 losses=losses, seconds=(time.perf_counter() - began) / (step - first),
-                sent=world.bytes_sent // (step - first),
+                sent=world.bytes_sent // (step - first), first=first + 1,
             )  # fmt: skip
         print("step", step, f"loss {losses[-1]:.4f} processes", *processes, flush=True)
     raise SystemExit  # the tables are for who started the ranks
 
 
 def trained(run, ranks, folder, kill_after=None):
-    """Have so many ranks train, or kill the last; the first gradient, what is kept, steps told of."""
+    """Have so many ranks train, or kill the last; the first gradient, what is kept, the last step."""
     places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if not (mpiexec := shutil.which("mpiexec", path=places)):
         raise SystemExit("this example needs MPI: pip install 'tinylm[mpi]'")
@@ -100,25 +100,25 @@ def main(run):
                 "losses off by": np.max(np.abs(curves[f"{P} ranks"] - curves["1 ranks"])),
                 "last loss": kept["losses"][-1], "bytes sent a step": kept["sent"],
                 "2 (P - 1)/P gradients": 2 * (P - 1) * whole.nbytes // P,
-                "if one collected": 2 * (P - 1) * whole.nbytes,
+                "sent by one that collects": (P - 1) * whole.nbytes,
             })  # fmt: skip
         _, kept, reached = trained(run, 4, Path(folder, "killed"), interval + interval // 2)
         _, again, _ = trained(run, 2, Path(folder, "killed"))
-    begun, alone = kept["steps"], curves.pop("1 ranks")
-    curves["4, one killed, then 2"] = joined = np.array(again["losses"])
+    first, alone, joined = again["first"], curves.pop("1 ranks"), np.array(again["losses"])
     run.table(f"{whole.size:,} parameters in float32, {steps} steps, against one rank", rows)
     run.say(
-        "The ranks share one machine: of many, the bytes tell more than the seconds. What is sent "
-        "beyond the formula is a loss and a checksum of the batch.\n\n"
-        f"One of 4 ranks was killed after step {reached}, and 2 went on from step {begun}: "
-        f"{reached - begun} steps were made again, of at most {interval} between two checkpoints. "
-        f"At the end the loss was {joined[-1]:.4f}, and {alone[-1]:.4f} on one rank without a kill."
+        "The ranks share one machine: bytes tell more than seconds; a loss and a checksum are sent "
+        "too. If one collects, all together send the same, and the busiest of 4 twice as much."
     )
+    run.table(f"One of 4 is killed, and 2 go on; every {interval} steps a checkpoint is kept", [{
+        "killed after step": reached, "kept of step": kept["steps"], "first step then": first,
+        "made again": reached + 1 - first, "losses off by": np.max(np.abs(joined - alone)),
+    }])  # fmt: skip
     figure, (left, right) = common.pyplot().subplots(1, 2, figsize=(9, 3.6))
     left.plot(alone, color="silver", linewidth=5, label="1 rank")
     left.plot(joined, label="4 ranks, one killed, then 2")
     left.axvline(reached, color="black", linestyle=":", label="the kill")
-    for label, curve in curves.items():
+    for label, curve in {**curves, "4, one killed, then 2": joined}.items():
         right.plot(np.abs(curve - alone), label=label)
     for axes, what in ((left, "loss, nats a character"), (right, "difference from 1 rank")):
         axes.set(xlabel="step", ylabel=what)
