@@ -84,7 +84,7 @@ def answered(model, params, question, row):
 def main(run):
     found = split(functions(run), run.rng)
     train, test = ([q for one in part for q in questions(one, run.rng)] for part in found)
-    texts = "\n".join({q.text[:500]: 0 for q in train[::8]})
+    texts = "\n".join({q.text[:500]: 0 for q in enough(train, 16, "questions")[::8]})
     tokenizer = tl.WordPieceTokenizer.train(texts, 600 if run.quick else 1500)
     encode = functools.cache(lambda text: tokenizer.encode(text).tolist())
     train = enough(list(fitting(train, encode)), 16, "questions to learn from")

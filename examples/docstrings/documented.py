@@ -67,7 +67,7 @@ def documented(file):
 
 def split(found, rng):
     """Functions to learn from, and those of a tenth of the files, which are held out."""
-    files = sorted({one.file for one in found})
+    files = enough(sorted({one.file for one in found}), 2, "files with documented functions")
     held_out = set(rng.permutation(files)[: max(1, len(files) // 10)].tolist())
     train = [one for one in found if one.file not in held_out]
     return train, [one for one in found if one.file in held_out]
