@@ -36,9 +36,9 @@ def word_overlap(question):
     asked, words = set(content(question.asked)), content(question.text)
     counts, best, last = Counter(words), (-np.inf, ""), 0
     where = {w: np.flatnonzero([word == w for word in words]) for w in asked & counts.keys()}
-    for text in pieces(question.text):
+    for text, cut in zip(pieces(question.text), CUT.finditer(question.text), strict=False):
         own = content(text)
-        first, last = last, last + len(own)
+        first, last = last, last + len(own) + len(content(cut[0]))
         if not text.strip() or (own and set(own) <= asked):
             continue
         score = 0.0
@@ -68,7 +68,7 @@ def trained_counts(train):
                 far = next((i for i, word in enumerate(words[:-4:-1]) if word in asked), 3)
                 known = bool(own and set(own) <= asked)
                 yield text.strip(), (form, before, after, far, known, min(len(own), 6))
-            before, words = after, words + own
+            before, words = after, words + own + content(cut[0])
 
     for question in train:
         for text, kind in kinds(question):
