@@ -59,7 +59,7 @@ def batches(train, words, size, rng):
         rows.append((source, [ids.get(word, UNKNOWN) for word in x.line.split()]))
     rows.sort(key=lambda row: (len(row[0]), len(row[1])))
     while True:
-        for i in rng.permutation(len(rows) // size):
+        for i in rng.permutation(max(1, len(rows) // size)):
             sources, lines = zip(*rows[i * size : (i + 1) * size], strict=True)
             targets = padded([[*line, STOP] for line in lines])
             targets[targets == UNKNOWN] = PAD  # nothing to learn

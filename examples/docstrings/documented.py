@@ -24,6 +24,8 @@ class Function(NamedTuple):
 
 def functions(run):
     """Of the folder `--data`, or of the standard library, NumPy and SciPy; no documentation twice."""
+    if run.data and not Path(run.data).is_dir():
+        raise SystemExit(f"--data must be a folder with Python files, got {run.data}")
     packages = [Path(package.__file__).parent for package in (np, scipy)]
     roots = [Path(run.data)] if run.data else [Path(sysconfig.get_paths()["stdlib"]), *packages]
     found = {}
@@ -33,7 +35,14 @@ def functions(run):
         for file in files[:: 12 if run.quick and not run.data else 1]:
             for one in documented(file):
                 found.setdefault(" ".join(one.doc.split()), one)
-    return list(found.values())
+    return enough(list(found.values()), 100, "documented functions")
+
+
+def enough(rows, least, what):
+    """The rows, if there are so many."""
+    if len(rows) < least:
+        raise SystemExit(f"found {len(rows)} {what}, need {least}: --data must have more of them")
+    return rows
 
 
 def documented(file):
@@ -58,7 +67,7 @@ def documented(file):
 
 def split(found, rng):
     """Functions to learn from, and those of a tenth of the files, which are held out."""
-    files = sorted({one.file for one in found})
+    files = enough(sorted({one.file for one in found}), 2, "files with documented functions")
     held_out = set(rng.permutation(files)[: max(1, len(files) // 10)].tolist())
     train = [one for one in found if one.file not in held_out]
     return train, [one for one in found if one.file in held_out]

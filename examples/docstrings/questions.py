@@ -128,26 +128,25 @@ def right_and_wrong(test, answers, who):
     for kind in KINDS:
         for wanted in (1.0, 0.0):
             for i, q in enumerate(test):
-                texts = {"answer": q.answer} | {
-                    one: answers[one][i] for one in (who, "word overlap")
-                }
+                texts = {"answer": q.answer, who: answers[who][i]}
+                texts |= {one: answers[one][i] for one in answers if one != who}
                 if q.kind == kind and tl.exact_match([texts[who]], [q.answer]) == wanted:
-                    texts = {one: " ".join(text.split())[:60] for one, text in texts.items()}
+                    texts = {one: " ".join(text.split())[:40] for one, text in texts.items()}
                     yield {"question": q.asked, **texts}
                     break
 
 
 def verdict(test, answers):
-    """A sentence: who is ahead in either measure, and what word overlap could not do."""
+    """A sentence: who is ahead of whom in either measure, and what no rival could do."""
     right = [question.answer for question in test]
     said = []
-    for name, measure in (("exact match", tl.exact_match), ("F1", tl.answer_f1)):
-        ours, rival = (measure(answers[who], right) for who in ("BERT", "word overlap"))
-        said.append(
-            f"{'ahead' if ours > rival else 'not ahead'} in {name}, {ours:.3f} to {rival:.3f}"
-        )
+    for rival in [who for who in answers if who != "BERT"]:
+        for name, measure in (("exact match", tl.exact_match), ("F1", tl.answer_f1)):
+            ours, theirs = (measure(answers[who], right) for who in ("BERT", rival))
+            ahead = "ahead of" if ours > theirs else "not ahead of"
+            said.append(f"{ahead} {rival} in {name}, {ours:.3f} to {theirs:.3f}")
     could = tl.exact_match(right, [pieces(question.text) for question in test])
     return (
-        f"BERT is {said[0]}, and {said[1]}. Word overlap could have been right to the word in "
-        f"{could:.0%}: so many answers are one of the pieces that it chooses from."
+        f"BERT is {'; '.join(said)}. The rivals could have been right to the word in {could:.0%}: "
+        "so many answers are one of the pieces that they choose from."
     )

@@ -5,7 +5,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from docstrings.documented import functions, split
+from docstrings.documented import enough, functions, split
 
 import tinylm as tl
 from tinylm.evaluation.rouge import words_of
@@ -46,7 +46,8 @@ def pairs(run):
     new = (
         [x for x in part if x.line not in known and len(words_of(x.rest)) > 5] for part in held_out
     )
-    return train, *new
+    parts = zip((train, *new), (16, 1, 1), ("learn from", "develop on", "summarize"), strict=True)
+    return [enough(part, least, f"functions to {aim}") for part, least, aim in parts]
 
 
 def sentences(function):
