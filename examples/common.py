@@ -6,6 +6,7 @@ the JSON file that every run leaves beside its pictures.
 """
 
 import argparse
+import ast
 import datetime as dt
 import hashlib
 import json
@@ -20,6 +21,8 @@ import numpy as np
 
 import tinylm as tl
 
+DOCUMENTED = ast.Module, ast.ClassDef, ast.FunctionDef
+
 
 class Run:
     """One run of an example: `quick`, `seed`, `data` and `out` as given, and a generator `rng`."""
@@ -33,11 +36,13 @@ class Run:
         self.out.mkdir(parents=True, exist_ok=True)
         self.shown = []
         self.kept = {
-            "command": f"python examples/{source.name}" + " --quick" * self.quick,
+            "command": f"python examples/{source.name}"
+            + " --quick" * self.quick
+            + f" --seed {self.seed}" * bool(self.seed)
+            + f" --data {self.data}" * bool(self.data),
             "seed": self.seed,
             "quick": self.quick,
-            "data": str(self.data or ""),
-            "code": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "code": digest(source),
             "date": dt.datetime.now(dt.timezone.utc).date().isoformat(),
             "machine": machine(),
         }
@@ -139,6 +144,20 @@ def written(value):
     if isinstance(value, (int, np.integer)):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def digest(source):
+    """A hash of an example's code and of what it takes from a folder beside it; of no docstring."""
+    folders = re.findall(r"^from (\w+)\.", source.read_text(encoding="utf-8"), re.MULTILINE)
+    parts = [x for name in sorted({*folders}) for x in sorted((source.parent / name).glob("*.py"))]
+    code = hashlib.sha256()
+    for text in (x.read_text(encoding="utf-8") for x in (source, *parts)):
+        lines, told = text.split("\n"), set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
+                told.update(range(node.body[0].lineno - 1, node.body[0].end_lineno))
+        code.update("\n".join(x for i, x in enumerate(lines) if i not in told).encode())
+    return code.hexdigest()
 
 
 def machine():
