@@ -147,7 +147,6 @@ def written(value):
 
 
 def digest(source):
-<<<<<<< HEAD
     """A hash of an example's code, and of what it takes from a folder beside it; of no docstring."""
     code, files = hashlib.sha256(), [source]
     for file in files:  # which grows
@@ -160,18 +159,6 @@ def digest(source):
         for folder, name in re.findall(r"^from (\w+)\.(\w+) import", text, re.MULTILINE):
             part = source.parent / folder / f"{name}.py"
             files += [part] * (part.exists() and part not in files)
-=======
-    """A hash of an example's code and of what it takes from a folder beside it; of no docstring."""
-    folders = re.findall(r"^from (\w+)\.", source.read_text(encoding="utf-8"), re.MULTILINE)
-    parts = [x for name in sorted({*folders}) for x in sorted((source.parent / name).glob("*.py"))]
-    code = hashlib.sha256()
-    for text in (x.read_text(encoding="utf-8") for x in (source, *parts)):
-        lines, told = text.split("\n"), set()
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
-                told.update(range(node.body[0].lineno - 1, node.body[0].end_lineno))
-        code.update("\n".join(x for i, x in enumerate(lines) if i not in told).encode())
->>>>>>> 16b7c56cd0c925c972097d093e6f4b25ae07e870
     return code.hexdigest()
 
 
