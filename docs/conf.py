@@ -35,6 +35,7 @@ class Room(SphinxDirective):
     """``.. room:: tinylm.ops``: the public names of a room, each with what its docstring says."""
 
     required_arguments = 1
+    documented = []  # noqa: RUF012  # of the whole page
 
     def run(self):
         module = importlib.import_module(self.arguments[0])
@@ -42,8 +43,9 @@ class Room(SphinxDirective):
         own = [n for n in tinylm.__all__ if vars(module).get(n) is getattr(tinylm, n)]
         for name in getattr(module, "__all__", own):
             thing = getattr(module, name)
-            if thing is Any:
+            if thing is Any or thing in self.documented:  # in a room below this one
                 continue
+            self.documented.append(thing)
             if isinstance(thing, type):
                 members = ":members:\n   :special-members: __call__"
                 text += f".. autoclass:: {module.__name__}.{name}\n   {members}\n\n"
