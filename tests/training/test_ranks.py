@@ -100,9 +100,15 @@ def test_float32_to_a_millionth_and_the_same_on_all_ranks(rng):
                 assert a.tobytes() == b.tobytes()
 
 
-def test_ranks_have_processes_and_frozen_parameters(rng):
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"processes": 2, "rates": {"token_embedding": 0.0}},
+        {"rates": {"*": 0.5, "blocks.*": 1.0}, "clip_norm": None},  # two long arrays
+    ],
+)
+def test_ranks_have_processes_and_rates_of_their_own(rng, told):
     batches = [batch_of(rng) for _ in range(2)]
-    told = {"processes": 2, "rates": {"token_embedding": 0.0}}
     losses, end = trained(None, batches, **told)
     for its_losses, its_end in in_threads(2, lambda who: trained(who, batches, **told)):
         assert its_losses == pytest.approx(losses, rel=1e-12)
