@@ -9,7 +9,7 @@ from cases import CASES, Case
 from helpers import assert_close, complex_step, complex_step_along
 
 import tinylm as tl
-from tinylm.autograd import Fused, rules
+from tinylm.autograd import Fused, names, rules
 from tinylm.autograd.derivatives import elementwise, products
 
 BY_FUNCTION = {case.function: [c for c in CASES if c.function is case.function] for case in CASES}
@@ -71,7 +71,7 @@ def test_jvp_is_the_complex_step(case):
     assert_close(got, complex_step_along(case.twin or case.call, primals, tangents))
 
 
-PRIVATE = {tl.name, products.einsum, elementwise.sech_squared}
+PRIVATE = {names.named, products.einsum, elementwise.sech_squared}
 PRIVATE |= {f for f in rules.RULES if re.search(r"ops\.|recompute", getattr(f, "__module__", ""))}
 ELSEWHERE = {np.sign, getattr(np, "astype", None)}  # in test_tracing: no derivative of their own
 TAUGHT = [

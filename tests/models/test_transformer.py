@@ -291,8 +291,8 @@ def test_the_memory_is_projected_once(rng, monkeypatch):
     monkeypatch.setattr("tinylm.nn.multi_head.linear", watch)
     for t in range(3):
         model.decode(params, TARGET[:, t : t + 1], memory, past=past)
-    # of itself Q, K and V at once, and O; of the memory Q, K, V, O
-    assert seen == [1, 1, 1, 5, 5, 1] + 2 * [1, 1, 1, 0, 0, 1]
+    # of itself Q, K, V, O; of the memory Q, K, V, O
+    assert seen == [1, 1, 1, 1, 1, 5, 5, 1] + 2 * [1, 1, 1, 1, 1, 0, 0, 1]
 
 
 def test_beams_go_on_from_others(rng):
