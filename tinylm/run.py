@@ -160,8 +160,9 @@ class Run:
             If the corpus is not what it was.
         """
         nest, settings, told = read_checkpoint(folder)
-        for partial in folder.glob(f".{CHECKPOINT}.*"):  # of a save that was killed
-            partial.unlink(missing_ok=True)
+        for name in (CHECKPOINT, CURVE):
+            for partial in folder.glob(f".{name}.*"):  # of a save that was killed
+                partial.unlink(missing_ok=True)
         path = folder / CHECKPOINT
         with _damage_named(path):
             tokenizer, expected = load_tokenizer(told["tokenizer"]), str(told["fingerprint"])

@@ -159,9 +159,10 @@ def test_a_held_out_loss_that_is_not_finite(run, tmp_path):
     assert (tmp_path / CHECKPOINT).read_bytes() == saved
 
 
-def test_what_a_killed_save_left_is_removed(run, tmp_path):
+@pytest.mark.parametrize("name", [CHECKPOINT, "curve.csv"])
+def test_what_a_killed_save_left_is_removed(run, tmp_path, name):
     run.save(tmp_path)
-    (tmp_path / f".{CHECKPOINT}.1234").write_text("half")
+    (tmp_path / f".{name}.1234").write_text("half")
     Run.resume(tmp_path)
     assert not list(tmp_path.glob(".*"))
 
