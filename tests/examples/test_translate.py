@@ -34,6 +34,11 @@ def test_memory_by_hand():
     assert recalled(dated("May 8, 2041", "")._replace(language="zh")) == "May 8, 2041"
 
 
+def test_of_equal_places_the_memory_takes_the_nearest():
+    recalled = memory([dated("Jul 2, 2009", "2. Juli 2009")])
+    assert recalled(dated("Jul 3, 2014", "")) == "3. Juli 2014"
+
+
 def test_what_is_held_out_is_in_no_form_among_the_rest(monkeypatch):
     drawn = []
     monkeypatch.setattr(cldr.pairs, "written", lambda to, *x: drawn.append(x) or {})

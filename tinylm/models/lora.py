@@ -21,9 +21,8 @@ class LoRA(Wrapper):
     ``h = x W + (alpha / r) x A B``: Hu et al. 2022, "LoRA: Low-rank adaptation of large language
     models", section 4.1, eq. (3); its B and A are ours transposed, since here x stands on the left.
     Only A and B are parameters. It is a model as the one below it: trained, measured and sampled
-    from in the same way. Every
-    call adds the products to the matrices, which while sampling is once a token: sample with the
-    `merged` parameters.
+    from in the same way. Every call adds the products to the matrices, which while sampling is once
+    a token: sample with the `merged` parameters.
 
     Parameters
     ----------
